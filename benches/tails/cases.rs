@@ -184,6 +184,7 @@ pub(super) async fn run(
     let setting = Setting {
         kind: plan.kind,
         syncs: plan.syncs(),
+        yields: false,
     };
     let server = Server::start(site, data.path(), setting, 0)?;
     let mut streams = streams(&plan, &server, site)?;
@@ -362,6 +363,7 @@ async fn restart(
     let setting = Setting {
         kind: Kind::Shipped,
         syncs: None,
+        yields: true,
     };
     let server = Server::start(site, data, setting, 0)?;
     let port = server.address.port();

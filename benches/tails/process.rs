@@ -29,6 +29,8 @@ pub(super) struct Setting {
     pub(super) kind: Kind,
     /// How its disk is; as it is, if none.
     pub(super) syncs: Option<Syncs>,
+    /// Whether the load goes first: it stands for many machines, which answer at once.
+    pub(super) yields: bool,
 }
 
 /// What no flag says.
@@ -59,6 +61,11 @@ impl Server {
             Kind::Special(_) => this,
         };
         let mut command = match setting.syncs {
+            None if setting.yields => {
+                let mut command = Command::new("nice");
+                command.args(["-n", "15"]).arg(program);
+                command
+            }
             None => Command::new(program),
             Some(syncs) => {
                 let mut command = syncs.command();

@@ -60,7 +60,22 @@ pub fn listener(address: SocketAddr) -> Result<TcpListener, ListenError> {
         }
         return Ok(inherited);
     }
-    TcpListener::bind(address).map_err(|source| ListenError::Bind { address, source })
+    bind(address).map_err(|source| ListenError::Bind { address, source })
+}
+
+/// How many connections may wait until they are accepted: a whole fleet may come at once after a
+/// restart. The system allows fewer (Linux: net.core.somaxconn, 4,096). The kernel drops what comes
+/// beyond, and its sender tries again after 1 s, 2 s, 4 s and so on.
+#[cfg(unix)]
+const WAITING_CONNECTIONS_MAX: i32 = 16_384;
+
+/// A socket that listens on `address`.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    // The standard library allows 128.
+    #[cfg(unix)]
+    rustix::net::listen(&listener, WAITING_CONNECTIONS_MAX)?;
+    Ok(listener)
 }
 
 /// Why a program cannot listen.
@@ -77,4 +92,26 @@ pub enum ListenError {
         /// Why.
         source: io::Error,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Longer than a connection takes that the kernel does not drop.
+    const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
+
+    /// After a restart 10,000 monitors came at once, and 128 of them could wait: the last came half
+    /// a minute later, as the kernel had dropped their attempts.
+    #[test]
+    fn many_connections_wait_to_be_accepted() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&address, CONNECTED_WITHIN).unwrap();
+        let waiting: Vec<_> = (0..400).map(connect).collect();
+        assert_eq!(waiting.len(), 400);
+    }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sd_notify::NotifyState;
 
 pub use config_file::{ConfigFileError, ConfigFlags, LineFault};
-pub use inherited_socket::{InheritedSocketError, ListenError, inherited_listener, listener};
+pub use inherited_socket::{InheritedSocketError, ListenError, bind, inherited_listener, listener};
 pub use liveness::{ALIVE_EVERY, HealthError, Liveness, LivenessFlags, SILENT_FOR};
 pub use log::{LogFlags, LogFormat};
 pub use signal::{Ended, reload_at_hang_up, stop, stop_or_hang_up};

@@ -24,7 +24,7 @@ pub(crate) struct LocalEndpoint {
 impl LocalEndpoint {
     /// Binds the requested port, or else the next free one, with a note.
     pub(crate) fn bind(wanted: SocketAddr) -> anyhow::Result<Self> {
-        let listener = bind_next(wanted, TcpListener::bind)
+        let listener = bind_next(wanted, lizmon_daemon::bind)
             .with_context(|| format!("cannot listen on {wanted}: choose another with --listen"))?;
         let taken = listener
             .local_addr()
