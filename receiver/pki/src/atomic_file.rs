@@ -12,6 +12,9 @@ use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile};
 
+/// What a disk has written within some milliseconds.
+const PART_BYTES: usize = 256 << 10;
+
 /// The permissions of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -28,12 +31,26 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
 
 /// Like [`write()`], for a file that is renamed to `place` later. It gets the owner of `place`.
 pub fn write_for(path: &Path, place: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
-    let mut file = temporary(path, access)?;
+    let file = temporary(path, access)?;
     give_away(file.as_file(), place)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
+    write_in_parts(file.as_file(), bytes)?;
     file.persist(path)?;
     sync_folder(folder_of(path))
+}
+
+/// Writes and syncs a file. Who syncs another file meanwhile, as a receiver's journal does for each
+/// sample, waits until the disk has one part of a large one, and not all of it.
+fn write_in_parts(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    let mut rest = bytes;
+    while let Some((part, more)) = rest.split_at_checked(PART_BYTES)
+        && !more.is_empty()
+    {
+        file.write_all(part)?;
+        file.sync_data()?;
+        rest = more;
+    }
+    file.write_all(rest)?;
+    file.sync_all()
 }
 
 /// Renames a file and syncs the directory.
@@ -147,6 +164,35 @@ mod tests {
         }
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
         assert!(!dir.path().join("nowhere").exists());
+    }
+
+    /// The story: a list of 100,000 revoked certificates was written and synced as a whole, and each
+    /// sample that came meanwhile waited for all of it, on the same disk.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_large_file_is_written_in_parts() {
+        // proc_pid_io(5): the calls of write(2) and the like.
+        let writes = || {
+            let counts = fs::read_to_string("/proc/thread-self/io").unwrap();
+            let count = counts.lines().find_map(|line| line.strip_prefix("syscw: "));
+            count.unwrap().parse::<usize>().unwrap()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        for (bytes, parts) in [
+            (0, 0),
+            (1, 1),
+            (PART_BYTES - 1, 1),
+            (PART_BYTES, 1),
+            (PART_BYTES + 1, 2),
+            (3 * PART_BYTES, 3),
+        ] {
+            let content: Vec<u8> = (0..bytes).map(|at| (at / 7) as u8).collect();
+            let before = writes();
+            write(&file, &content, Access::Public).unwrap();
+            assert_eq!(writes() - before, parts, "{bytes}");
+            assert_eq!(fs::read(&file).unwrap(), content, "{bytes}");
+        }
     }
 
     #[test]
