@@ -57,6 +57,8 @@ fn what_takes_long_waits_and_nobody_else() {
             let request = reader.http.get(world.url(path));
             long.spawn(answer(request.bearer_auth(&reads)));
         }
+        let request = operator.http.get(world.url("/api/certificates"));
+        long.spawn(answer(request.bearer_auth(&administers)));
         for _ in 0..ROUNDS {
             sample(&node, &token, r#"{"cpu":1}"#).await;
             let read = world.get(&reader, &reads, "/api/perf/a").await;
@@ -72,6 +74,6 @@ fn what_takes_long_waits_and_nobody_else() {
         let answers = long.join_all().await;
         let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
         statuses.sort_unstable();
-        assert_eq!(statuses, [200, 200, 200, 204, 400]);
+        assert_eq!(statuses, [200, 200, 200, 200, 204, 400]);
     });
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lizmon_mtls::identity::{self, Identity};
 use lizmon_pki::atomic_file::Access;
@@ -27,10 +27,17 @@ pub(crate) struct CertificateRegistry {
 
 struct Held {
     since: u64,
-    by_thumbprint: HashMap<[u8; 32], SeenCertificate>,
+    by_thumbprint: HashMap<[u8; 32], Arc<SeenCertificate>>,
     certificates_max: usize,
     is_complete: bool,
     is_saved: bool,
+}
+
+/// What was held at a moment. It is made a list of while requests note further certificates.
+struct HeldThen {
+    since: u64,
+    is_complete: bool,
+    certificates: Vec<Arc<SeenCertificate>>,
 }
 
 impl CertificateRegistry {
@@ -58,7 +65,7 @@ impl CertificateRegistry {
             for certificate in kept.certificates.into_iter().take(CERTIFICATES_MAX) {
                 let mut thumbprint = [0; 32];
                 if hex::decode_to_slice(&certificate.sha256, &mut thumbprint).is_ok() {
-                    held.by_thumbprint.insert(thumbprint, certificate);
+                    held.by_thumbprint.insert(thumbprint, Arc::new(certificate));
                 }
             }
         }
@@ -72,7 +79,9 @@ impl CertificateRegistry {
     pub(crate) fn note(&self, shown: &Identity, der: &[u8], now: u64) {
         let mut held = self.lock();
         if let Some(certificate) = held.by_thumbprint.get_mut(&shown.thumbprint) {
-            certificate.last_seen = certificate.last_seen.max(now);
+            if certificate.last_seen < now {
+                Arc::make_mut(certificate).last_seen = now;
+            }
             return;
         }
         if held.by_thumbprint.len() >= held.certificates_max {
@@ -91,30 +100,28 @@ impl CertificateRegistry {
             last_seen: now,
             sha256: hex::encode(shown.thumbprint),
         };
-        held.by_thumbprint.insert(shown.thumbprint, certificate);
+        held.by_thumbprint
+            .insert(shown.thumbprint, Arc::new(certificate));
         held.is_saved = false;
     }
 
     /// All that have not expired.
     pub(crate) fn list(&self, _permit: &Permit<ListCertificates>, now: u64) -> SeenCertificates {
-        self.lock().list_from(now)
+        self.held_now().list_from(now)
     }
 
     /// The same for a page.
     pub(crate) fn list_for_page(&self, _permit: &Permit<ViewPage>, now: u64) -> SeenCertificates {
-        self.lock().list_from(now)
+        self.held_now().list_from(now)
     }
 
     /// Saves the list if it has changed, with the expired ones: a clock that is ahead for a moment
     /// must not remove any.
     pub(crate) fn save(&self) -> io::Result<()> {
-        let list = {
-            let mut held = self.lock();
-            if std::mem::replace(&mut held.is_saved, true) {
-                return Ok(());
-            }
-            held.list_from(0)
-        };
+        if std::mem::replace(&mut self.lock().is_saved, true) {
+            return Ok(());
+        }
+        let list = self.held_now().list_from(0);
         let written = serde_json::to_vec(&list)
             .map_err(io::Error::from)
             .and_then(|bytes| lizmon_pki::atomic_file::write(&self.file, &bytes, Access::Secret));
@@ -122,6 +129,15 @@ impl CertificateRegistry {
             self.lock().is_saved = false;
         }
         written
+    }
+
+    fn held_now(&self) -> HeldThen {
+        let held = self.lock();
+        HeldThen {
+            since: held.since,
+            is_complete: held.is_complete,
+            certificates: held.by_thumbprint.values().cloned().collect(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -135,13 +151,15 @@ impl Held {
         self.by_thumbprint
             .retain(|_, certificate| certificate.not_after >= now);
     }
+}
 
+impl HeldThen {
     /// Those that end at this time or later.
     fn list_from(&self, now: u64) -> SeenCertificates {
-        let good = self.by_thumbprint.values();
+        let all = self.certificates.iter();
+        let good = all.filter(|certificate| certificate.not_after >= now);
         let mut certificates: Vec<_> = good
-            .filter(|certificate| certificate.not_after >= now)
-            .cloned()
+            .map(|certificate| SeenCertificate::clone(certificate))
             .collect();
         certificates.sort_by_cached_key(|certificate| {
             (certificate.identity.to_string(), certificate.serial.clone())
@@ -180,7 +198,7 @@ mod tests {
     }
 
     fn serials(seen: &CertificateRegistry, now: u64) -> Vec<String> {
-        let list = seen.lock().list_from(now);
+        let list = seen.held_now().list_from(now);
         list.certificates.into_iter().map(|c| c.serial).collect()
     }
 
@@ -193,10 +211,25 @@ mod tests {
         seen.note(&shown("b", 1, NOW + 10), b"", NOW + 5);
         assert_eq!(serials(&seen, NOW + 10), ["0102", "0101"]);
         assert_eq!(serials(&seen, NOW + 11), ["0102"]);
-        let list = seen.lock().list_from(NOW);
+        let list = seen.held_now().list_from(NOW);
         let of_b = &list.certificates[1];
         assert_eq!((of_b.first_seen, of_b.last_seen), (NOW, NOW + 5));
         assert!(list.complete);
+    }
+
+    /// Of 50,000 certificates the list was sorted, and cloned, while all requests that noted theirs
+    /// waited.
+    #[test]
+    fn nobody_waits_for_a_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = CertificateRegistry::open(folder.path(), NOW);
+        seen.note(&shown("a", 1, NOW + 10), b"", NOW);
+        let then = seen.held_now();
+        assert!(seen.held.try_lock().is_ok());
+        seen.note(&shown("a", 1, NOW + 10), b"", NOW + 5);
+        let last_seen = |held: HeldThen| held.list_from(NOW).certificates[0].last_seen;
+        assert_eq!(last_seen(then), NOW);
+        assert_eq!(last_seen(seen.held_now()), NOW + 5);
     }
 
     #[test]
@@ -214,12 +247,12 @@ mod tests {
         std::fs::write(&file, written).unwrap();
         let seen = CertificateRegistry::open(folder.path(), NOW + 50);
         assert_eq!(serials(&seen, NOW + 50), ["0101"]);
-        assert_eq!(seen.lock().list_from(NOW + 50).since, NOW);
+        assert_eq!(seen.held_now().list_from(NOW + 50).since, NOW);
         for damaged in [&b""[..], b"{", b"[]", br#"{"since":"x"}"#, &[0xff; 9]] {
             std::fs::write(&file, damaged).unwrap();
             let seen = CertificateRegistry::open(folder.path(), NOW + 60);
             assert!(serials(&seen, NOW + 60).is_empty());
-            assert_eq!(seen.lock().list_from(NOW + 60).since, NOW + 60);
+            assert_eq!(seen.held_now().list_from(NOW + 60).since, NOW + 60);
         }
     }
 
@@ -260,14 +293,14 @@ mod tests {
         for serial in 1..=3 {
             seen.note(&shown("a", serial, NOW + 10), b"", NOW);
         }
-        assert!(seen.lock().list_from(NOW).complete);
+        assert!(seen.held_now().list_from(NOW).complete);
         // The ended make room first.
         seen.note(&shown("a", 4, NOW + 30), b"", NOW + 11);
         assert_eq!(serials(&seen, NOW + 11), ["0104"]);
         for serial in 5..=9 {
             seen.note(&shown("a", serial, NOW + 30), b"", NOW + 12);
         }
-        let list = seen.lock().list_from(NOW + 12);
+        let list = seen.held_now().list_from(NOW + 12);
         assert_eq!((list.certificates.len(), list.complete), (3, false));
     }
 }

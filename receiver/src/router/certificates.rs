@@ -3,10 +3,15 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::request;
+use lizmon_protocol::problem::Code;
 
+use super::answer::json_bytes;
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
 use super::state::SharedState;
+
+/// Size of the list of a large site: 400 bytes for each certificate.
+const LIST_BYTES_ABOUT: usize = 4 << 20;
 
 /// For the operator of a CA that lost track of what it issued.
 pub(super) async fn list_certificates(
@@ -16,5 +21,11 @@ pub(super) async fn list_certificates(
     let now = (app.clock)();
     let sender = Authenticated::check(&app, &head, now)?;
     let permit = sender.caller()?.list_certificates()?;
-    sender.answer(&app.seen.list(&permit, now))
+    let work = app.clone();
+    let make = move || serde_json::to_vec(&work.seen.list(&permit, now));
+    let made = app
+        .bodies
+        .large_answer(LIST_BYTES_ABOUT, sender.memory_budget()?, make)
+        .await?;
+    Ok(json_bytes(made.map_err(|_| Code::InternalError)?))
 }
