@@ -13,7 +13,7 @@ use std::path::Path;
 use tempfile::{Builder, NamedTempFile};
 
 /// What a disk has written within some milliseconds.
-const PART_BYTES: usize = 256 << 10;
+const PART_BYTES: usize = 512 << 10;
 
 /// The permissions of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
