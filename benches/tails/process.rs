@@ -1,16 +1,16 @@
 //! The receiver's process, and what slows its disk down.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
+use lizmon_benches::program::{self, Program};
 use lizmon_mtls::trust::TrustFiles;
 use lizmon_receiver::{Clock, Clocks, Config, Receiver};
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::site::{Site, now};
 
@@ -44,21 +44,16 @@ pub(super) struct Special {
 
 /// A receiver in a process of its own; ended when dropped.
 pub(super) struct Server {
-    child: Child,
+    program: Program,
     pub(super) address: SocketAddr,
 }
 
 impl Server {
     /// Starts it in the data folder of this name, and waits until it is ready.
     pub(super) fn start(site: &Site, data: &Path, setting: Setting, port: u16) -> Result<Self> {
-        let this = std::env::current_exe().context("this program")?;
         let program = match setting.kind {
-            Kind::Shipped => this
-                .ancestors()
-                .nth(2)
-                .context("a folder")?
-                .join("liz-receiver"),
-            Kind::Special(_) => this,
+            Kind::Shipped => program::built("liz-receiver")?,
+            Kind::Special(_) => std::env::current_exe().context("this program")?,
         };
         let mut command = match setting.syncs {
             None if setting.yields => {
@@ -88,42 +83,16 @@ impl Server {
                 command.arg(special.key_life_secs.to_string());
             }
         }
-        let mut child = command
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("liz-receiver or strace: are they there, the first of the same profile?")?;
-        let stderr = child.stderr.take().context("its log")?;
-        let mut lines = BufReader::new(stderr).lines();
-        let ready = lines.by_ref().map_while(Result::ok);
-        let ready = ready.into_iter().find(|line| line.contains("READY on "));
-        let ready = ready.context("it does not start")?;
-        // What it logs later must not fill the pipe.
-        std::thread::spawn(move || {
-            let said = lines.map_while(Result::ok);
-            for line in said.filter(|line| line.contains("ERROR") || line.contains("panicked")) {
-                eprintln!("receiver: {line}");
-            }
-        });
-        let address = ready.split("READY on ").nth(1).unwrap_or_default();
-        let address = address.split([',', ' ']).next().unwrap_or_default();
+        let program = Program::start(command)?;
         Ok(Self {
-            child,
-            address: address.parse().context("its address")?,
+            address: program.address()?,
+            program,
         })
     }
 
     /// Ends it as a service manager does, and waits for that.
-    pub(super) fn stop(mut self) -> Result<()> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).context("a signal")?;
-        ensure!(self.child.wait().context("its end")?.success(), "it failed");
-        Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ended_before = self.child.kill();
-        let _reaped = self.child.wait();
+    pub(super) fn stop(self) -> Result<()> {
+        self.program.stop()
     }
 }
 
