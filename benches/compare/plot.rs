@@ -2,18 +2,20 @@
 
 use maud::{Markup, html};
 
-use crate::goal::Row;
-use crate::report::{Report, number};
+use crate::goal::{Goal, Row};
+use crate::report::{Report, goal_text, number};
 
 const WIDTH: f64 = 820.0;
 const LINE: f64 = 26.0;
 const TOP: f64 = 44.0;
 /// Where the bars begin: names are left of them.
-const BARS_AT: f64 = 330.0;
+const BARS_AT: f64 = 160.0;
 /// The length of a bar that reaches its goal.
-const GOAL_WIDTH: f64 = 260.0;
+const GOAL_WIDTH: f64 = 210.0;
 /// What is further is cut off.
 const SHOWN_MAX: f64 = 1.6;
+/// Where the figures begin, right of all bars.
+const FIGURES_AT: f64 = BARS_AT + GOAL_WIDTH * SHOWN_MAX + 12.0;
 const REACHED: &str = "#2f7d4f";
 const NOT_REACHED: &str = "#b4532a";
 
@@ -48,22 +50,24 @@ fn bar(row: &Row, attainment: f64, top: f64) -> Markup {
     } else {
         NOT_REACHED
     };
-    let figure = row.ratio().filter(|_| row.baseline.is_some()).map_or_else(
-        || row.ours().map(number).unwrap_or_default(),
-        |ratio| {
-            format!(
-                "{} of {}",
-                number(ratio),
-                row.baseline.as_deref().unwrap_or_default()
-            )
-        },
-    );
     let middle = top + LINE * 0.66;
     html! {
         text x=(BARS_AT - 8.0) y=(middle) text-anchor="end" { (row.id) }
         rect x=(BARS_AT) y=(top + 4.0) width=(format!("{width:.1}")) height=(LINE - 8.0) fill=(colour) {}
-        text x=(format!("{:.1}", BARS_AT + width + 6.0)) y=(middle) {
-            (format!("{:.0} %", attainment * 100.0)) " (" (figure) ")"
+        text x=(FIGURES_AT) y=(middle) { (format!("{:.0} %", attainment * 100.0)) ": " (figure(row)) }
+    }
+}
+
+/// What the goal is about, and the goal.
+fn figure(row: &Row) -> String {
+    let goal = goal_text(row.goal);
+    match (row.goal, row.ratio(), &row.baseline) {
+        (Goal::RatioAtLeast(_) | Goal::RatioAtMost(_), Some(ratio), Some(baseline)) => {
+            format!("{} of {baseline}, goal {goal}", number(ratio))
         }
+        _ => format!(
+            "{}, goal {goal}",
+            row.ours().map(number).unwrap_or_default()
+        ),
     }
 }

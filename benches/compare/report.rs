@@ -70,10 +70,8 @@ impl Report {
 fn cells(row: &Row) -> Vec<String> {
     let what = format!("{}: {}", row.what, row.unit);
     let goal = match row.goal {
-        Goal::RatioAtLeast(goal) => format!("≥ {} of it", number(goal)),
-        Goal::RatioAtMost(goal) => format!("≤ {} of it", number(goal)),
-        Goal::AtLeast(goal) => format!("≥ {}", number(goal)),
-        Goal::AtMost(goal) => format!("≤ {}", number(goal)),
+        Goal::RatioAtLeast(_) | Goal::RatioAtMost(_) => format!("{} of it", goal_text(row.goal)),
+        Goal::AtLeast(_) | Goal::AtMost(_) => goal_text(row.goal),
     };
     if let Outcome::NotMeasured(why) = &row.outcome {
         let empty = String::new;
@@ -106,6 +104,13 @@ fn cells(row: &Row) -> Vec<String> {
         goal,
         reached,
     ]
+}
+
+pub(crate) fn goal_text(goal: Goal) -> String {
+    match goal {
+        Goal::RatioAtLeast(least) | Goal::AtLeast(least) => format!("≥ {}", number(least)),
+        Goal::RatioAtMost(most) | Goal::AtMost(most) => format!("≤ {}", number(most)),
+    }
 }
 
 /// Three digits or more; thousands are grouped.
