@@ -11,8 +11,8 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Reads one name per line; `#` starts a comment; the file `-` is stdin.
-pub(crate) fn node_names(file: &Path) -> anyhow::Result<Vec<NodeName>> {
+/// Reads one name per line, with the line's number; `#` starts a comment; the file `-` is stdin.
+pub(crate) fn node_names(file: &Path) -> anyhow::Result<Vec<(NodeName, usize)>> {
     let shown = file.display();
     let reader: Box<dyn BufRead> = if file == Path::new("-") {
         Box::new(stdin().lock())
@@ -25,8 +25,9 @@ pub(crate) fn node_names(file: &Path) -> anyhow::Result<Vec<NodeName>> {
         let line = line.with_context(|| format!("cannot read {shown}"))?;
         let name = line.split('#').next().unwrap_or_default().trim();
         if !name.is_empty() {
-            let name = name.parse();
-            names.push(name.with_context(|| format!("{shown}, line {}", index + 1))?);
+            let (name, number) = (name.parse(), index + 1);
+            let name = name.with_context(|| format!("{shown}, line {number}"))?;
+            names.push((name, number));
         }
     }
     Ok(names)

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use lizmon_ca::authority::{Authority, Issued, KeySource, Request};
-use lizmon_ca::files::disk::{self, Access};
 use lizmon_ca::pki::csr;
 use lizmon_protocol::name::{NodeName, Role};
 
@@ -20,52 +19,75 @@ pub(crate) fn issue(
     context: &Context,
     next: impl FnOnce(&Issued, &Authority) -> String,
 ) -> anyhow::Result<Option<Issued>> {
-    if let Some(present) = leaf.present(&request.name) {
-        note_present(&present);
+    if present(&request.name, request.role, leaf, context)? {
         return Ok(None);
     }
     let now = (context.clock)();
     let authority = context.authority(now)?;
     let issued = authority.issue(request, now)?;
     show(&issued)?;
-    deliver(&issued, &authority, leaf)?;
+    deliver(
+        std::slice::from_ref(&issued),
+        &authority,
+        leaf.out.as_deref(),
+    )?;
     output::note(next(&issued, &authority));
     Ok(Some(issued))
 }
 
-pub(crate) fn note_present(certificate: &Path) {
-    output::note(format_args!("{} is there already", certificate.display()));
+/// Those of the names whose certificates are to be issued. How many are there already is noted.
+pub(crate) fn missing(
+    names: Vec<NodeName>,
+    role: Role,
+    leaf: &LeafFlags,
+    context: &Context,
+) -> anyhow::Result<Vec<NodeName>> {
+    if let [name] = names.as_slice() {
+        let is_present = present(name, role, leaf, context)?;
+        return Ok(if is_present { Vec::new() } else { names });
+    }
+    let count = names.len();
+    let mut missing = Vec::new();
+    for name in names {
+        if !leaf.is_present(&name, role, &context.certs)? {
+            missing.push(name);
+        }
+    }
+    let there = count - missing.len();
+    if there > 0 {
+        output::note(format_args!("{there} of {count} are there already"));
+    }
+    Ok(missing)
 }
 
-/// Writes what the holder's machine needs into the folder of `--out`.
-pub(crate) fn deliver(
-    issued: &Issued,
-    authority: &Authority,
+/// Whether the certificate need not be issued again, which is noted.
+fn present(
+    name: &NodeName,
+    role: Role,
     leaf: &LeafFlags,
+    context: &Context,
+) -> anyhow::Result<bool> {
+    let is_present = leaf.is_present(name, role, &context.certs)?;
+    if is_present {
+        let certificate = leaf.certificate(name, role, &context.certs);
+        output::note(format_args!("{} is there already", certificate.display()));
+    }
+    Ok(is_present)
+}
+
+/// Writes what the holders' machines need into the folder of `--out`.
+pub(crate) fn deliver(
+    issued: &[Issued],
+    authority: &Authority,
+    out: Option<&Path>,
 ) -> anyhow::Result<()> {
-    let Some(folder) = &leaf.out else {
+    let Some(folder) = out else {
         return Ok(());
     };
-    disk::create_folder(folder)?;
-    let name = &issued.spiffe_id.name;
-    let files = authority.files();
-    let read = |path: &Path| {
-        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    if let Some(key) = &issued.key_path {
-        let key = read(key)?;
-        disk::write(&folder.join(format!("{name}.key")), &key, Access::Secret)?;
+    for certificate in authority.deliver(issued, folder)? {
+        output::line(certificate.display())?;
     }
-    for (from, to) in [
-        (&files.root_certificate, "root.crt"),
-        (&files.crl, "crl.pem"),
-    ] {
-        disk::write(&folder.join(to), &read(from)?, Access::Public)?;
-    }
-    // Last: when it is there, everything is.
-    let certificate = folder.join(format!("{name}.crt"));
-    disk::write(&certificate, issued.chain_pem.as_bytes(), Access::Public)?;
-    output::line(format_args!("{}", certificate.display()))
+    Ok(())
 }
 
 pub(crate) fn request(role: Role, name: NodeName, leaf: &LeafFlags) -> anyhow::Result<Request> {

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use lizmon_protocol::name::{Attributes, NodeName, Role, SpiffeId};
-use rcgen::KeyPair;
 use zeroize::Zeroizing;
 
+use super::bulk::LeafTerms;
 use super::ca::Authority;
 use super::error::{Error, IssueError};
-use super::issue::{SignedLeaf, record_issued};
 use crate::ledger::{Entry, LedgerTx};
-use crate::pki::{BACKDATE_SECS, KeyAlg, key};
+use crate::pki::{BACKDATE_SECS, KeyAlg};
 
 /// A certificate whose key only the caller has.
 pub struct InMemory {
@@ -34,39 +33,25 @@ impl Authority {
         now: u64,
     ) -> Result<Vec<InMemory>, Error> {
         self.check_names(role, names)?;
-        let signed = names
-            .iter()
-            .map(|name| self.sign_in_memory(role, name, lifetime, now))
-            .collect::<Result<Vec<_>, Error>>()?;
+        let terms = LeafTerms {
+            role,
+            attributes: Attributes::default(),
+            lifetime,
+            key_alg: KeyAlg::default(),
+        };
+        let leaves = self.sign_group(&terms, names, now)?;
         self.transaction(|tx| {
             for name in names {
                 refuse_holder(tx, role, name, lifetime)?;
             }
-            signed.iter().try_for_each(|(id, leaf, _)| {
-                record_issued(tx, id, &leaf.entry(id, &self.operator, now), None)
-            })
+            self.record_group(tx, &leaves, now)
         })?;
-        let issued = signed.into_iter().map(|(spiffe_id, leaf, pair)| InMemory {
-            spiffe_id,
-            chain_pem: leaf.leaf_pem + &self.issuing_pem,
-            key_pem: Zeroizing::new(pair.serialize_pem()),
+        let issued = leaves.into_iter().map(|new| InMemory {
+            chain_pem: self.chain_pem(&new.leaf),
+            key_pem: new.key_pem(),
+            spiffe_id: new.id,
         });
         Ok(issued.collect())
-    }
-
-    fn sign_in_memory(
-        &self,
-        role: Role,
-        name: &NodeName,
-        lifetime: Duration,
-        now: u64,
-    ) -> Result<(SpiffeId, SignedLeaf, KeyPair), Error> {
-        let (id, pair) = (
-            self.id(role, name.clone()),
-            key::generate(KeyAlg::default())?,
-        );
-        let leaf = self.sign_leaf(&id, &[], &Attributes::default(), lifetime, &pair, now)?;
-        Ok((id, leaf, pair))
     }
 }
 

@@ -114,7 +114,7 @@ impl Authority {
         let entry = signed.entry(&id, &self.operator, now);
         self.ledger
             .transaction(|tx| record_issued(tx, &id, &entry, None))?;
-        let chain_pem = signed.leaf_pem + &self.issuing_pem;
+        let chain_pem = self.chain_pem(&signed);
         self.write_pair(&files, &key, &chain_pem)?;
         Ok(Issued {
             spiffe_id: id,

@@ -8,6 +8,8 @@
 //! | `ca` | [`Authority`], an open CA |
 //! | `init`, `new_ca`, `open` | creates and opens a CA |
 //! | `issue` | issues a leaf to a file |
+//! | `bulk` | issues leaves to many names, in groups |
+//! | `deliver` | copies what holders' machines need |
 //! | `in_memory` | issues leaves for a while, to no file |
 //! | `enrol`, `renewal` | issues a leaf to a network client, for a join token or the current certificate |
 //! | `revocation`, `crls`, `crl_file` | revokes, signs CRLs, publishes `crl.pem` |
@@ -18,10 +20,12 @@
 //! | `error` | one error for each operation, and [`Error`] for all |
 
 mod backup;
+mod bulk;
 mod ca;
 mod copies;
 mod crl_file;
 mod crls;
+mod deliver;
 mod enrol;
 mod error;
 mod expiry;
@@ -38,8 +42,10 @@ mod revocation;
 mod rotation;
 mod service_certificate;
 
+pub use self::bulk::{GROUP_NAMES_MAX, LeafTerms};
 pub use self::ca::Authority;
 pub use self::crls::SignedCrl;
+pub use self::deliver::has_leaf;
 pub use self::error::{Error, InitError, IssueError, RestoreError, RevokeError, RotationError};
 pub use self::expiry::CaExpiry;
 pub use self::in_memory::InMemory;

@@ -6,15 +6,18 @@
 //! | --- | --- |
 //! | [`layout`] | paths below `certs/` |
 //! | [`disk`] | atomic writes, secret files, folders, permission checks |
+//! | `group` | many files, with one sync |
 //! | `rollback` | removes the files of an operation that failed |
 //! | `error` | what can be wrong with a file |
 
 pub mod disk;
 mod error;
+mod group;
 pub mod layout;
 mod rollback;
 
 pub use self::disk::Access;
 pub use self::error::CaFileError;
+pub(crate) use self::group::{NewFile, write_all};
 pub use self::layout::{CaFiles, LeafFiles, Presence};
 pub(crate) use self::rollback::Rollback;

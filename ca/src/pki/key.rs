@@ -6,7 +6,7 @@ use std::str::FromStr;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
 use rcgen::{KeyPair, PublicKeyData};
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use x509_parser::asn1_rs::Tag;
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION,
@@ -15,6 +15,7 @@ use x509_parser::oid_registry::{
 use x509_parser::public_key::PublicKey as ParsedKey;
 use x509_parser::x509::SubjectPublicKeyInfo as ParsedInfo;
 
+use super::ca_certificate::parse;
 use super::random::RandomError;
 
 /// The algorithm of a new key.
@@ -93,6 +94,12 @@ pub(crate) fn generate(alg: KeyAlg) -> Result<KeyPair, KeyGenError> {
         }
     };
     Ok(KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, signs)?)
+}
+
+/// The subject public key info that a certificate certifies; `None` if it is no certificate.
+pub(crate) fn certified_by(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let parsed = parse(certificate).ok()?;
+    Some(parsed.public_key().raw.to_vec())
 }
 
 /// SHA-256 of the subject public key info, lower-case hex: the same key in a certificate, a request

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod authority;
+mod bulk;
 mod clock;
 mod copies;
 mod enrol;

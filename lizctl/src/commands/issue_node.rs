@@ -4,23 +4,24 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use lizmon_ca::authority::Request;
-use lizmon_protocol::name::{NodeName, Role};
+use lizmon_ca::Error;
+use lizmon_ca::authority::{Authority, IssueError, Issued, LeafTerms, Request};
+use lizmon_protocol::name::{Attributes, NodeName, Role};
 
 use crate::context::Context;
 use crate::failure::Exit;
 use crate::flags::attributes::TagFlags;
 use crate::flags::leaf::LeafFlags;
 use crate::{input, issuance, output};
+use many::IssueLoop;
 
-/// Progress is printed after each this many certificates.
-const PROGRESS_EVERY: usize = 100;
+mod many;
 
 /// Issue certificates for hosts that report metrics
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  lizctl issue-node web1 web2\n  lizctl issue-node --from hosts.txt --days 30 --tag env=prod\n  \
-                  lizctl issue-node web1 --csr web1.csr"
+                  lizctl issue-node --from hosts.txt --if-missing\n  lizctl issue-node web1 --csr web1.csr"
 )]
 pub(crate) struct IssueNodeArgs {
     /// Names of the hosts
@@ -36,52 +37,78 @@ pub(crate) struct IssueNodeArgs {
 }
 
 /// `lizctl issue-node`.
-pub(crate) fn run(args: IssueNodeArgs, context: &Context) -> anyhow::Result<()> {
-    let mut names = args.names;
-    if let Some(file) = &args.from {
-        names.extend(input::node_names(file)?);
-    }
+pub(crate) fn run(mut args: IssueNodeArgs, context: &Context) -> anyhow::Result<()> {
+    let mut names = std::mem::take(&mut args.names);
+    let listed = match &args.from {
+        Some(file) => input::node_names(file)?,
+        None => Vec::new(),
+    };
+    names.extend(listed.iter().map(|(name, _)| name.clone()));
     if names.is_empty() {
         bail!("no names: give at least one");
     }
-    if args.leaf.csr.is_some() && names.len() > 1 {
-        return Err(anyhow!("a signing request is for one name").context(Exit::Usage));
+    let (leaf, attributes) = (&args.leaf, args.tags.attributes());
+    if leaf.csr.is_some() {
+        let [name] = names.as_slice() else {
+            return Err(anyhow!("a signing request is for one name").context(Exit::Usage));
+        };
+        let request = Request {
+            attributes,
+            ..issuance::request(Role::Node, name.clone(), leaf)?
+        };
+        return issuance::issue(request, leaf, context, next).map(drop);
     }
-    let key = issuance::key_source(&args.leaf)?;
-    let attributes = args.tags.attributes();
     let now = (context.clock)();
     let authority = context.authority(now)?;
-    authority.check_names(Role::Node, &names)?;
-    let count = names.len();
-    let mut last = None;
-    for (done, name) in names.into_iter().enumerate() {
-        if let Some(present) = args.leaf.present(&name) {
-            issuance::note_present(&present);
-            continue;
-        }
-        let request = Request {
-            lifetime: args.leaf.lifetime(),
-            key: key.clone(),
-            attributes: attributes.clone(),
-            ..Request::new(Role::Node, name.clone())
+    if let Err(error) = authority.check_names(Role::Node, &names) {
+        let line = args.from.as_ref().zip(line_of(&error, &listed));
+        return match line {
+            Some((file, line)) => {
+                Err(error).with_context(|| format!("{}, line {line}", file.display()))
+            }
+            None => Err(error.into()),
         };
-        let issued = authority
-            .issue(request, now)
-            .with_context(|| format!("{name}, after {done} of {count} were issued"))?;
-        issuance::show(&issued)?;
-        issuance::deliver(&issued, &authority, &args.leaf)?;
-        if (done + 1) % PROGRESS_EVERY == 0 {
-            output::note(format_args!("issued {} of {count}", done + 1));
-        }
-        last = Some(issued);
     }
+    let missing = issuance::missing(names, Role::Node, leaf, context)?;
+    let last = IssueLoop {
+        authority: &authority,
+        terms: terms(leaf, attributes),
+        out: leaf.out.as_deref(),
+        context,
+    }
+    .run(&missing, now)?;
     if let Some(issued) = last {
-        output::note(format_args!(
-            "next, on {}: liz-monitor --this-host {} --publish https://RECEIVER:8443/api/perf {} --spool spool",
-            issued.spiffe_id.name,
-            issued.spiffe_id.name,
-            issuance::credential_flags(&issued, &authority),
-        ));
+        output::note(next(&issued, &authority));
     }
     Ok(())
+}
+
+fn terms(leaf: &LeafFlags, attributes: Attributes) -> LeafTerms {
+    LeafTerms {
+        role: Role::Node,
+        attributes,
+        lifetime: leaf.lifetime(),
+        key_alg: leaf.key_alg.unwrap_or_default(),
+    }
+}
+
+/// The line with the name that the error is about. Of a name that is listed twice, the second.
+fn line_of(error: &Error, listed: &[(NodeName, usize)]) -> Option<usize> {
+    let Error::Issue(
+        IssueError::NamedTwice(culprit) | IssueError::CaseConflict { name: culprit, .. },
+    ) = error
+    else {
+        return None;
+    };
+    let mut newest_first = listed.iter().rev();
+    let found = newest_first.find(|(name, _)| name.as_str() == culprit);
+    found.map(|(_, line)| *line)
+}
+
+fn next(issued: &Issued, authority: &Authority) -> String {
+    let name = &issued.spiffe_id.name;
+    format!(
+        "next, on {name}: liz-monitor --this-host {name} --publish https://RECEIVER:8443/api/perf {} --spool spool",
+        issuance::credential_flags(issued, authority),
+    )
 }

@@ -1,12 +1,14 @@
 //! Flags of the verbs that issue a certificate.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
+use lizmon_ca::authority::has_leaf;
+use lizmon_ca::files::LeafFiles;
 use lizmon_ca::pki::{DAY_SECS, KeyAlg, LEAF_LIFETIME_SECS};
-use lizmon_protocol::name::NodeName;
+use lizmon_protocol::name::{NodeName, Role};
 
 use super::days::{DAYS_MAX, days};
 
@@ -34,16 +36,32 @@ pub(crate) struct LeafFlags {
     /// and crl.pem
     #[arg(long, env = "LIZMON_OUT", value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Issue nothing if the folder of --out has NAME.crt already
-    #[arg(long, env = "LIZMON_IF_MISSING", value_parser = FalseyValueParser::new(), requires = "out")]
+    /// Issue nothing if NAME.crt is there already: in the folder of --out, else in the CA's
+    #[arg(long, env = "LIZMON_IF_MISSING", value_parser = FalseyValueParser::new())]
     pub(crate) if_missing: bool,
 }
 
 impl LeafFlags {
-    /// The certificate that need not be issued again.
-    pub(crate) fn present(&self, name: &NodeName) -> Option<PathBuf> {
-        let folder = self.out.as_ref().filter(|_| self.if_missing)?;
-        Some(folder.join(format!("{name}.crt"))).filter(|file| file.exists())
+    /// Whether the certificate need not be issued again.
+    pub(crate) fn is_present(
+        &self,
+        name: &NodeName,
+        role: Role,
+        certs: &Path,
+    ) -> Result<bool, lizmon_ca::Error> {
+        match &self.out {
+            _ if !self.if_missing => Ok(false),
+            Some(_) => Ok(self.certificate(name, role, certs).exists()),
+            None => has_leaf(certs, role, name),
+        }
+    }
+
+    /// Where the certificate is put.
+    pub(crate) fn certificate(&self, name: &NodeName, role: Role, certs: &Path) -> PathBuf {
+        match &self.out {
+            Some(folder) => folder.join(format!("{name}.crt")),
+            None => LeafFiles::new(certs, role, name).certificate,
+        }
     }
 
     pub(crate) fn lifetime(&self) -> Duration {

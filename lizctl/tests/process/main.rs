@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod backup;
+#[cfg(unix)]
+mod bulk;
 mod client_verbs;
 mod issuance;
 mod keys;

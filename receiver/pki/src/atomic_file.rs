@@ -6,7 +6,7 @@
 //! target. When root writes a file, it gets the owner of the file that it replaces, or of the
 //! directory: the program that reads it may not run as root.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -53,6 +53,26 @@ fn write_in_parts(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Creates a file that is synced, and renamed to `place`, later. It gets the owner of `place`. Fails
+/// if `path` exists, even as a dangling link.
+pub fn create_for(path: &Path, place: &Path, bytes: &[u8], access: Access) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(
+        &mut options,
+        match access {
+            Access::Secret => 0o600,
+            Access::Public => 0o644,
+        },
+    );
+    let mut file = options.open(path)?;
+    restore_owners_bits(&file, access)?;
+    give_away(&file, place)?;
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
 /// Renames a file and syncs the directory.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
@@ -73,14 +93,23 @@ fn temporary(path: &Path, access: Access) -> io::Result<NamedTempFile> {
         builder.permissions(mode(0o644));
     }
     let file = builder.tempfile_in(folder_of(path))?;
-    #[cfg(unix)]
-    if access == Access::Secret {
-        // The umask can only remove bits. This restores the owner's.
-        file.as_file().set_permissions(mode(0o600))?;
-    }
-    // On other platforms a file inherits the access rights of its directory.
-    let _ = access;
+    restore_owners_bits(file.as_file(), access)?;
     Ok(file)
+}
+
+/// The umask can only remove bits of a secret file. This restores the owner's.
+#[cfg(unix)]
+fn restore_owners_bits(file: &File, access: Access) -> io::Result<()> {
+    match access {
+        Access::Secret => file.set_permissions(mode(0o600)),
+        Access::Public => Ok(()),
+    }
+}
+
+/// On other platforms a file inherits the access rights of its directory.
+#[cfg(not(unix))]
+fn restore_owners_bits(_file: &File, _access: Access) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -125,13 +154,15 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Makes the names in a directory durable.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Other platforms sync no directory.
 #[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
+pub fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
