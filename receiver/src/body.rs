@@ -4,6 +4,7 @@
 //! their own: they never wait for large ones, not even for their sender's. Tiny ones that have come
 //! whole need none: what waits for the journal is limited in number.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,10 +19,12 @@ use lizmon_mtls::client_quota::{BodyMemoryBudgets, ClientQuota};
 use self::encoding::Encoding;
 use self::memory::{SMALL_BYTES_MAX, kib, take_now};
 
+mod answer_coding;
 mod encoding;
 mod error;
 mod memory;
 
+pub use self::answer_coding::{AnswerCoding, AskedCoding, CodedAnswer};
 pub use self::encoding::CONTENT_CODINGS;
 pub use self::error::BodyReadError;
 pub use self::memory::MemoryReservation;
@@ -44,6 +47,8 @@ const LARGE_KIB_MAX: usize = 256 << 10;
 const SMALL_KIB_MAX: usize = 32 << 10;
 /// Memory that one answer takes of its client's budget at most: half of it.
 const ANSWER_MEMORY_BYTES_MAX: usize = 16 << 20;
+/// A larger answer is compressed on a blocking thread: this one takes less than 0.1 ms.
+const COMPRESSED_IN_PLACE_BYTES_MAX: usize = 16 << 10;
 /// How much of a refused body is read and discarded, so that the response arrives.
 const DISCARDED_BYTES_MAX: usize = 2 * CRL_BYTES_MAX;
 /// How long that may take.
@@ -261,24 +266,45 @@ impl BodyReader {
         }))
     }
 
+    /// The same, compressed as the sender asks.
+    pub async fn coded_answer(
+        &self,
+        bytes: Vec<u8>,
+        asked: AskedCoding,
+        sender: &BodyMemoryBudgets,
+    ) -> Result<CodedAnswer<Bytes>, BodyReadError> {
+        let is_coded = asked.coding_of(bytes.len()).is_some();
+        if is_coded && bytes.len() > COMPRESSED_IN_PLACE_BYTES_MAX {
+            let bytes_about = bytes.len();
+            let made = || Ok::<_, Infallible>(bytes);
+            let Ok(answer) = self.large_answer(bytes_about, asked, sender, made).await?;
+            return Ok(answer);
+        }
+        let CodedAnswer { body, coding } = asked.code(bytes);
+        let body = self.answer(body, sender)?;
+        Ok(CodedAnswer { body, coding })
+    }
+
     /// The same for an answer that takes a while to make. Its memory is waited for before it is
     /// made.
     pub async fn large_answer<T: Send + 'static>(
         &self,
         bytes_about: usize,
+        asked: AskedCoding,
         sender: &BodyMemoryBudgets,
         make: impl FnOnce() -> Result<Vec<u8>, T> + Send + 'static,
-    ) -> Result<Result<Bytes, T>, BodyReadError> {
+    ) -> Result<Result<CodedAnswer<Bytes>, T>, BodyReadError> {
         let bytes = bytes_about.min(ANSWER_MEMORY_BYTES_MAX);
         let memory = MemoryReservation::large_in_turn(&self.all, sender, bytes).await?;
-        let made = tokio::task::spawn_blocking(make)
+        let made = tokio::task::spawn_blocking(move || Ok(asked.code(make()?)))
             .await
             .map_err(|_| BodyReadError::Panicked)?;
-        Ok(made.map(|bytes| {
-            Bytes::from_owner(Answer {
-                bytes,
+        Ok(made.map(|CodedAnswer { body, coding }| CodedAnswer {
+            body: Bytes::from_owner(Answer {
+                bytes: body,
                 _memory: memory,
-            })
+            }),
+            coding,
         }))
     }
 

@@ -16,6 +16,7 @@
 
 mod alarm_channels;
 mod alarms;
+mod answer_coding;
 mod authorization;
 mod balancers;
 mod ca_life;

@@ -34,7 +34,9 @@ pub(super) async fn list(
         .list_hosts()?
         .only(wanted_tags(&head, &[])?);
     let entries = app.alarms.board().entries();
-    sender.answer(&alarms::list(&permit, &app.table, entries))
+    sender
+        .answer(&alarms::list(&permit, &app.table, entries))
+        .await
 }
 
 /// `POST /api/silences/{host}`

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use http::{HeaderValue, request};
 use lizmon_protocol::name::{NodeName, Tag, TagFilter};
 use lizmon_protocol::problem::Code;
@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::problem::Rejection;
+use crate::body::CodedAnswer;
 
 /// A segment of a path as a host's name; none if no host can have it.
 pub(super) fn parse_host(segment: &str) -> Option<NodeName> {
@@ -52,4 +53,15 @@ pub(super) fn json_bytes(body: Bytes) -> Response {
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (headers, body).into_response()
+}
+
+/// The same of an answer that is coded as its request asks.
+pub(super) fn coded_json(answer: CodedAnswer<Bytes>) -> Response {
+    let mut response = json_bytes(answer.body);
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
+    if let Some(coding) = answer.coding {
+        headers.insert(CONTENT_ENCODING, coding.name());
+    }
+    response
 }

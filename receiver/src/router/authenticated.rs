@@ -14,10 +14,11 @@ use lizmon_protocol::problem::Code;
 use lizmon_protocol::token::Claims;
 use serde::Serialize;
 
-use super::answer::json_bytes;
+use super::answer::coded_json;
 use super::problem::Rejection;
 use super::state::ReceiverState;
 use crate::authorize::Caller;
+use crate::body::AskedCoding;
 use crate::token::{AccessTokenError, LastToken};
 
 /// A request whose certificate and token have been verified.
@@ -26,6 +27,7 @@ pub(super) struct Authenticated<'a> {
     peer: Option<TrustedPeer<'a>>,
     claims: Arc<Claims>,
     kept: &'a KeptWithConnection,
+    headers: &'a HeaderMap,
     app: &'a ReceiverState,
     now: u64,
 }
@@ -66,7 +68,7 @@ impl<'a> Authenticated<'a> {
     pub(super) fn check_on(
         app: &'a ReceiverState,
         connection: &'a Connection,
-        headers: &HeaderMap,
+        headers: &'a HeaderMap,
         now: u64,
     ) -> Result<Self, Rejection> {
         check_crls(app, now)?;
@@ -99,7 +101,7 @@ impl<'a> Authenticated<'a> {
 
     fn of_token(
         app: &'a ReceiverState,
-        headers: &HeaderMap,
+        headers: &'a HeaderMap,
         connection: &'a Connection,
         peer: Option<TrustedPeer<'a>>,
         now: u64,
@@ -126,6 +128,7 @@ impl<'a> Authenticated<'a> {
             peer,
             claims,
             kept,
+            headers,
             app,
             now,
         })
@@ -165,18 +168,36 @@ impl<'a> Authenticated<'a> {
     }
 
     /// An answer that takes up the sender's memory until it is sent.
-    pub(super) fn answer(&self, value: &impl Serialize) -> Result<Response, Rejection> {
-        self.answer_bytes(serde_json::to_vec(value))
+    pub(super) async fn answer(&self, value: &impl Serialize) -> Result<Response, Rejection> {
+        self.answer_bytes(serde_json::to_vec(value)).await
     }
 
-    pub(super) fn answer_bytes(
+    /// The same of JSON.
+    pub(super) async fn answer_bytes(
         &self,
         bytes: serde_json::Result<Vec<u8>>,
     ) -> Result<Response, Rejection> {
         let bytes = bytes.map_err(|_| Code::InternalError)?;
-        Ok(json_bytes(
-            self.app.bodies.answer(bytes, self.memory_budget()?)?,
-        ))
+        let (bodies, budget) = (&self.app.bodies, self.memory_budget()?);
+        let answer = bodies.coded_answer(bytes, AskedCoding::of(self.headers), budget);
+        Ok(coded_json(answer.await?))
+    }
+
+    /// An answer of about so many bytes that is made on a blocking thread.
+    pub(super) async fn large_answer<E: Send + 'static>(
+        &self,
+        bytes_about: usize,
+        make: impl FnOnce() -> Result<Vec<u8>, E> + Send + 'static,
+    ) -> Result<Response, Rejection>
+    where
+        Rejection: From<E>,
+    {
+        let (asked, budget) = (AskedCoding::of(self.headers), self.memory_budget()?);
+        let made = self
+            .app
+            .bodies
+            .large_answer(bytes_about, asked, budget, make);
+        Ok(coded_json(made.await??))
     }
 
     /// The name that the token is for.

@@ -5,7 +5,6 @@ use axum::response::Response;
 use http::request;
 use lizmon_protocol::problem::Code;
 
-use super::answer::json_bytes;
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
 use super::state::SharedState;
@@ -22,10 +21,9 @@ pub(super) async fn list_certificates(
     let sender = Authenticated::check(&app, &head, now)?;
     let permit = sender.caller()?.list_certificates()?;
     let work = app.clone();
-    let make = move || serde_json::to_vec(&work.seen.list(&permit, now));
-    let made = app
-        .bodies
-        .large_answer(LIST_BYTES_ABOUT, sender.memory_budget()?, make)
-        .await?;
-    Ok(json_bytes(made.map_err(|_| Code::InternalError)?))
+    let make = move || {
+        let list = work.seen.list(&permit, now);
+        serde_json::to_vec(&list).map_err(|_| Code::InternalError)
+    };
+    sender.large_answer(LIST_BYTES_ABOUT, make).await
 }

@@ -36,7 +36,7 @@ pub(super) async fn get(
     let host = permit.host().as_str();
     app.table.read_now(host, (app.sample_clock)()).await;
     let delivery = query::delivery(&permit, &app.table, (app.sample_clock)());
-    sender.answer(&delivery.ok_or(Code::UnknownHost)?)
+    sender.answer(&delivery.ok_or(Code::UnknownHost)?).await
 }
 
 /// `POST /api/delivery/{host}/acknowledged`

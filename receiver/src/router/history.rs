@@ -10,7 +10,7 @@ use lizmon_protocol::name::NodeName;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route::{self, parse_epoch};
 
-use super::answer::{decode, json_bytes, parse_host};
+use super::answer::{decode, parse_host};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
 use super::state::SharedState;
@@ -48,9 +48,7 @@ pub(super) async fn get(
         let found = found.ok_or(Code::UnknownHost)?;
         serde_json::to_vec(&found).map_err(|_| Code::InternalError)
     };
-    let budget = sender.memory_budget()?;
-    let made = app.bodies.large_answer(ANSWER_BYTES, budget, make).await?;
-    Ok(json_bytes(made?))
+    sender.large_answer(ANSWER_BYTES, make).await
 }
 
 /// The path's host, and all that follows it: a label may have a slash.

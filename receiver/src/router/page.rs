@@ -22,6 +22,7 @@ use super::probes::health_warnings;
 use super::problem::Rejection;
 use super::state::{ReceiverState, SharedState};
 use crate::authorize::{self, AuthorizeError, Permit, ViewPage};
+use crate::body::AskedCoding;
 use crate::view::{self, NoHostPage, PageSources};
 
 mod live;
@@ -241,11 +242,13 @@ async fn made(
         Ok::<_, Rejection>(page.into_string().into_bytes())
     };
     let budget = peer.quota.body_memory();
-    let bytes = app
+    // Not compressed: a page repeats what was searched for beside the names of hosts. Another site
+    // could have a browser search, and guess names by the sizes of the answers (BREACH).
+    let answer = app
         .bodies
-        .large_answer(PAGE_BYTES_ABOUT, budget, make)
+        .large_answer(PAGE_BYTES_ABOUT, AskedCoding::default(), budget, make)
         .await??;
-    Ok(([(CONTENT_TYPE, HTML)], bytes).into_response())
+    Ok(([(CONTENT_TYPE, HTML)], answer.body).into_response())
 }
 
 /// The refusal, for people if they ask for HTML.

@@ -14,7 +14,7 @@ use lizmon_protocol::route::{self, MalformedEpoch, parse_epoch};
 use lizmon_protocol::sample::{Epoch, IdempotencyKey, SAFE_INTEGER_MAX};
 use lizmon_protocol::summary::Hosts;
 
-use super::answer::{decode, json, json_bytes, parse_host, wanted_tags};
+use super::answer::{decode, json, parse_host, wanted_tags};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
 use super::request_body::{BodyRequest, answer_with_body};
@@ -83,22 +83,16 @@ pub(super) async fn read_host(
     let labels = query::label_count(&permit, &app.table);
     if labels <= ANSWERED_IN_PLACE_LABELS_MAX {
         let found = query::summaries(&permit, &app.table, &filter, now).ok_or(Code::UnknownHost)?;
-        return sender.answer_bytes(found);
+        return sender.answer_bytes(found).await;
     }
     let table = app.table.clone();
     let make = move || {
         let found = query::summaries(&permit, &table, &filter, now).ok_or(Code::UnknownHost)?;
         found.map_err(|_| Code::InternalError)
     };
-    let made = app
-        .bodies
-        .large_answer(
-            labels * ANSWER_BYTES_PER_LABEL,
-            sender.memory_budget()?,
-            make,
-        )
-        .await?;
-    Ok(json_bytes(made?))
+    sender
+        .large_answer(labels * ANSWER_BYTES_PER_LABEL, make)
+        .await
 }
 
 async fn ingest(
@@ -227,16 +221,15 @@ pub(super) async fn list_hosts(
         .only(wanted_tags(&head, &[])?);
     let FleetSize { hosts, labels } = query::fleet_size(&app.table);
     if labels <= ANSWERED_IN_PLACE_LABELS_MAX {
-        return sender.answer(&judged_hosts(&permit, &app, now));
+        return sender.answer(&judged_hosts(&permit, &app, now)).await;
     }
     let bytes_about = hosts * LIST_BYTES_PER_HOST + labels * LIST_BYTES_PER_LABEL;
     let work = app.clone();
-    let make = move || serde_json::to_vec(&judged_hosts(&permit, &work, now));
-    let made = app
-        .bodies
-        .large_answer(bytes_about, sender.memory_budget()?, make)
-        .await?;
-    Ok(json_bytes(made.map_err(|_| Code::InternalError)?))
+    let make = move || {
+        let list = judged_hosts(&permit, &work, now);
+        serde_json::to_vec(&list).map_err(|_| Code::InternalError)
+    };
+    sender.large_answer(bytes_about, make).await
 }
 
 /// The hosts that the caller may know of, and which of them have a revoked certificate.
