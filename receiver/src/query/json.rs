@@ -106,11 +106,12 @@ impl SummariesJson {
 /// numbers, so there is no shorter one for the same.
 fn hundredths_of(number: f64) -> Option<i64> {
     const BELOW: f64 = 1e14;
-    let hundredths = (number * 100.0).round();
+    let product = number * 100.0;
+    // Rounds what is near to a whole number, which is all that counts. `round` would be a call.
+    let hundredths = (product + 0.5_f64.copysign(product)) as i64;
     // The quotient is the number that is nearest to the decimal. -0.0 has a sign of its own.
-    let is_same = (hundredths / 100.0).to_bits() == number.to_bits();
-    let is_negative_zero = number == 0.0 && number.is_sign_negative();
-    (is_same && !is_negative_zero && hundredths.abs() < BELOW).then_some(hundredths as i64)
+    let is_same = (hundredths as f64 / 100.0).to_bits() == number.to_bits();
+    (is_same && product.abs() < BELOW).then_some(hundredths)
 }
 
 #[cfg(test)]
