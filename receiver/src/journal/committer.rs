@@ -60,6 +60,8 @@ pub struct Committer {
     /// A wrong clock may have stamped the samples of every host.
     removed: RateLimitedLog,
     alarms: Option<AlarmEvaluator>,
+    /// Shards whose alarms are new: each is told once it is committed.
+    to_tell: Vec<Shard>,
 }
 
 impl Committer {
@@ -89,6 +91,7 @@ impl Committer {
             unstored: RateLimitedLog::default(),
             removed: RateLimitedLog::default(),
             alarms: None,
+            to_tell: Vec::new(),
             summarizer,
         }
     }
@@ -152,7 +155,6 @@ impl GroupCommit for Committer {
     /// called every second or so.
     fn maintain(&mut self, at: ClockReading) -> bool {
         let now = at.wall;
-        let mut is_more_due = false;
         let clock = self.clock.look(at);
         self.intake.clock_status.set(clock);
         self.seen_at = now;
@@ -164,6 +166,7 @@ impl GroupCommit for Committer {
         self.check_store(now);
         self.store_clock_if_due(at);
         self.judge_alarms(clock, expiry);
+        let mut is_more_due = !self.to_tell.is_empty();
         // A clock that was set back must not delay commits until it reaches the old time again.
         self.committed_at = self.committed_at.min(now);
         self.swept_at = self.swept_at.min(now);
@@ -382,14 +385,16 @@ impl Committer {
             () => None,
         };
         let changed = alarms.judge(&mut self.summarizer, clock.now, expiry, &|_| prevented);
-        let changed: Vec<_> = changed.into_iter().filter(|_| !is_in_trouble).collect();
-        for shards in changed.chunks(SHARDS_AT_ONCE_MAX) {
-            match self.summarizer.commit_shards(&mut *self.store, shards) {
+        // Judged once a second, and then all that are not committed are named again.
+        if !changed.is_empty() || is_in_trouble {
+            self.to_tell = changed;
+        }
+        if !is_in_trouble {
+            let at_once = self.to_tell.len().min(SHARDS_AT_ONCE_MAX);
+            let shards: Vec<_> = self.to_tell.drain(..at_once).collect();
+            match self.summarizer.commit_shards(&mut *self.store, &shards) {
                 Ok(()) => shards.iter().for_each(|shard| alarms.committed(*shard)),
-                Err(error) => {
-                    self.put_off(&error, clock.now);
-                    break;
-                }
+                Err(error) => self.put_off(&error, clock.now),
             }
         }
         self.alarms = Some(alarms);

@@ -15,13 +15,15 @@
 //! removed first, 4 if a producer's records are a repair, and 8 for a document. All numbers are little-endian.
 //! Whatever is not exactly so is [`Corrupt`], and never a panic.
 
+mod divide;
 mod format;
 mod groups;
 mod view;
 mod write;
 
+pub use self::divide::divide_group;
 pub use self::groups::ShardGroups;
-pub use self::view::{Corrupt, RecordView, SubmissionView, divide_group, read_group};
+pub use self::view::{Corrupt, RecordView, SubmissionView, read_group};
 pub use self::write::{Group, Submission};
 
 #[cfg(test)]

@@ -1,14 +1,10 @@
 //! Reads submissions in place.
 
-use std::collections::BTreeMap;
-
 use lizmon_protocol::name::{Label, NodeName};
 use lizmon_protocol::sample::{ProducerId, Seq, Value};
 
 use super::super::document::{DOCUMENT_BYTES_MAX, DocumentKind, StoredDocument};
-use super::super::shard::{Shard, ShardCount};
 use super::format::{HAS_DOCUMENT, HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, REMOVES_AHEAD, VERSION};
-use super::write::Group;
 
 /// Bytes that this module did not write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,24 +24,6 @@ pub fn read_group(bytes: &[u8]) -> Result<Vec<SubmissionView<'_>>, Corrupt> {
         rest = behind;
     }
     Ok(submissions)
-}
-
-/// Divides a stored group among the shards of a store that has so many: a group for each. Each has
-/// the order of the whole.
-pub fn divide_group(bytes: &[u8], count: ShardCount) -> Result<BTreeMap<Shard, Vec<u8>>, Corrupt> {
-    read_group(bytes)?;
-    let mut rest = bytes.get(HEAD_BYTES..).unwrap_or_default();
-    let mut parts: BTreeMap<_, Group> = BTreeMap::new();
-    while !rest.is_empty() {
-        let (submission, behind) = SubmissionView::read(rest)?;
-        let encoded = rest.len().checked_sub(behind.len()).ok_or(Corrupt)?;
-        let part = parts.entry(count.shard_of(submission.host)).or_default();
-        part.push_encoded(&rest[..encoded]);
-        rest = behind;
-    }
-    let sealed = parts.into_iter();
-    let sealed = sealed.map(|(shard, mut group)| (shard, group.seal().to_vec()));
-    Ok(sealed.collect())
 }
 
 /// A submission, read in place.
@@ -117,7 +95,7 @@ impl<'a> SubmissionView<'a> {
         Ok((view, outer.0))
     }
 
-    fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
+    pub(super) fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
         let (view, rest) = Self::parse(bytes)?;
         view.check()?;
         Ok((view, rest))
