@@ -42,6 +42,7 @@ mod matrix;
 mod metrics;
 mod oauth;
 mod oauth_clients;
+mod order_of_work;
 mod page;
 mod pipeline;
 mod programs;

@@ -115,6 +115,7 @@ impl ClientQuota {
             .check()
             .map_err(|early| early.wait_time_from(MonotonicClock.now()))?;
         self.counted.requests.fetch_add(1, Ordering::Relaxed);
+        tracing::trace!("pace checked");
         Ok(())
     }
 
@@ -135,6 +136,7 @@ impl ClientQuota {
         let records = records.min(RECORDS_AT_ONCE_MAX.get());
         let Some(Ok(Err(early))) = NonZeroU32::new(records).map(|n| self.records.check_n(n)) else {
             self.counted.records.fetch_add(records, Ordering::Relaxed);
+            tracing::trace!(records, "records counted");
             return Ok(());
         };
         let wait = early.wait_time_from(MonotonicClock.now());

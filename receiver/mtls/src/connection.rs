@@ -149,6 +149,7 @@ impl Connection {
         }
         self.peer.as_ref().map(|peer| {
             peer.verify(trust, now)?;
+            tracing::trace!("trust checked");
             Ok(TrustedPeer {
                 identity: &peer.identity,
                 quota: &peer.quota,

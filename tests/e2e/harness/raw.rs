@@ -125,6 +125,35 @@ pub(crate) async fn exchange(
     }
 }
 
+/// Sends a request, and reads one answer; the connection stays open.
+pub(crate) async fn exchange_one(
+    stream: &mut TlsStream<TcpStream>,
+    bytes: &[u8],
+) -> io::Result<Vec<u8>> {
+    let exchanged = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await?;
+        let mut answer = Vec::new();
+        while !is_whole(&answer) && stream.read_buf(&mut answer).await? > 0 {}
+        Ok(answer)
+    };
+    timeout(PATIENCE, exchanged)
+        .await
+        .expect("an answer in time")
+}
+
+/// Whether head and body of an answer are there, whose length its head says.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    body.len() >= length.map_or(0, |length| length.parse().expect("a length"))
+}
+
 /// Reads until the receiver closes; a close without close_notify is accepted after a response.
 pub(crate) async fn read_to_close(stream: &mut TlsStream<TcpStream>) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
