@@ -43,8 +43,10 @@ impl<'a> Stores<'a> {
             Entry::Occupied(filled) => Ok(filled.into_mut()),
             Entry::Vacant(missing) => {
                 let folder = self.scene.folder().join(format!("hosts-{hosts}"));
-                std::fs::create_dir(&folder).context("a folder")?;
-                if hosts > 0 {
+                // Another row may have filled it.
+                let is_new = !folder.exists();
+                std::fs::create_dir_all(&folder).context("a folder")?;
+                if is_new && hosts > 0 {
                     eprintln!("filling a store with {} series", hosts * LABELS);
                     run_self(&[FILL, &folder.to_string_lossy(), &hosts.to_string()])?;
                 }

@@ -191,6 +191,14 @@ impl Summarizer {
         changed.into_iter().map(|(_, fence)| fence).collect()
     }
 
+    /// How many shards have changed since they were committed.
+    pub(crate) fn changed_shards(&self) -> usize {
+        let changed = self.progress.iter();
+        changed
+            .filter(|progress| progress.changed_since.is_some())
+            .count()
+    }
+
     /// Reads the journals on, and applies what is new.
     pub(crate) fn read_on(&mut self, store: &mut dyn Store) -> JournalRead {
         let loaded = self.progress.iter().zip((0..).map(Shard::new));

@@ -33,6 +33,17 @@ const RECLAIM_EVERY_SECS: u64 = 2;
 /// How often a failing store is probed, even if no requests come.
 const PROBE_EVERY_SECS: u64 = 2;
 
+/// How fast the shards of a round are committed: one after the other, each would hold up a group of
+/// requests.
+#[derive(Debug, Clone, Copy)]
+struct CommitPace {
+    each_sec: u64,
+    /// The second at which a commit was last asked for.
+    sec: u64,
+    /// How many more may come in it.
+    left: u64,
+}
+
 /// A store, its summaries, and the one order in which they change. No thread and no clock: readings
 /// are arguments.
 pub struct Committer {
@@ -47,6 +58,8 @@ pub struct Committer {
     checked_at: Option<u64>,
     committed_at: u64,
     committed_appends: u64,
+    /// While a round of commits lasts.
+    pace: Option<CommitPace>,
     swept_at: u64,
     reclaimed_at: u64,
     /// When the clock was last read.
@@ -82,6 +95,7 @@ impl Committer {
             checked_at: None,
             committed_at: now,
             committed_appends: summarizer.appends(),
+            pace: None,
             swept_at: now,
             reclaimed_at: now,
             seen_at: now,
@@ -173,7 +187,7 @@ impl GroupCommit for Committer {
         let appends = self.summarizer.appends();
         let is_due = now - self.committed_at >= COMMIT_AFTER_SECS
             || appends - self.committed_appends >= COMMIT_AFTER_APPENDS;
-        if is_due {
+        if is_due && self.may_commit(now) {
             // Everything that had changed by the last round is committed before the next begins.
             // After a failure everything is due at once: only that shows whether commits work
             // again.
@@ -186,10 +200,11 @@ impl GroupCommit for Committer {
                 .commit_oldest(&mut *self.store, through, expiry)
             {
                 Ok(true) => {
-                    is_more_due = true;
+                    is_more_due |= self.pace.is_some_and(|pace| pace.left > 0);
                     self.status.committed();
                 }
                 Ok(false) => {
+                    self.pace = None;
                     self.status.works(Task::Commit);
                     (self.committed_at, self.complete_at) = (now, now);
                     self.committed_appends = appends;
@@ -216,6 +231,25 @@ impl GroupCommit for Committer {
 }
 
 impl Committer {
+    /// Whether the next shard's turn has come: the commits of a round are spread over as many seconds
+    /// as the next round takes to come. Not while something fails.
+    fn may_commit(&mut self, now: u64) -> bool {
+        let changed = || self.summarizer.changed_shards() as u64;
+        let begin = || CommitPace {
+            each_sec: changed().div_ceil(COMMIT_AFTER_SECS).max(1),
+            sec: now,
+            left: 0,
+        };
+        let mut pace = self.pace.unwrap_or_else(begin);
+        if pace.sec != now || self.pace.is_none() {
+            (pace.sec, pace.left) = (now, pace.each_sec);
+        }
+        let may = pace.left > 0 || self.status.is_in_trouble();
+        pace.left = pace.left.saturating_sub(1);
+        self.pace = Some(pace);
+        may
+    }
+
     /// Appends what was admitted. For each shard that has some, its position; none if it could not
     /// be made durable.
     fn append_groups(&mut self, requests: usize, now: u64) -> Vec<(Shard, Option<Position>)> {
