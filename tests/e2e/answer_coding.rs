@@ -141,6 +141,7 @@ async fn what_is_small_secret_or_streamed_is_sent_as_it_is() {
     let page = reader.http.get(world.url("/?q=web"));
     let page = answer(page.header("accept-encoding", "gzip")).await;
     assert_eq!((page.status, page.header("content-encoding")), (200, ""));
+    assert!(page.body.starts_with(b"<!DOCTYPE html>"), "a page");
     let token = world.token(&reader).await;
     let live = reader.http.get(world.url("/api/live")).bearer_auth(&token);
     let live = live.header("accept-encoding", "gzip").send().await.unwrap();

@@ -134,6 +134,17 @@ impl Running {
         }
     }
 
+    /// The same, or a line that came already while another was waited for: those of stdout and stderr
+    /// come in any order.
+    #[track_caller]
+    pub(crate) fn said(&mut self, text: &str) -> String {
+        let mut kept = self.stdout.iter().chain(&self.stderr);
+        match kept.find(|line| line.contains(text)) {
+            Some(line) => line.trim_end().to_owned(),
+            None => self.wait_for(text),
+        }
+    }
+
     /// A program that goes on writing other lines has no more time than one that is silent.
     fn next_line(&self, by: Instant) -> Result<(Stream, String), RecvTimeoutError> {
         let left = by.checked_duration_since(now());

@@ -378,7 +378,7 @@ async fn a_certificate_that_nothing_renews_is_complained_of() {
     let world = World::start().await;
     let reader = world.holder_for(Role::Reader, "ada", 1_800);
     let mut opened = Opened::start(&world, open(&world, &reader, &[]));
-    let said = opened.running.wait_for("nothing renews it");
+    let said = opened.running.said("nothing renews it");
     assert!(said.contains("WARN") && said.contains("--ca-url"), "{said}");
     let cookie = opened.cookie().await;
     let page = opened.http.get(format!("{}/", opened.origin));
