@@ -296,7 +296,9 @@ impl Monitor {
                 && scheduler.pending_records_max() == 0
                 && (0..receivers).all(|at| {
                     let next = scheduler.next_step(at, now);
+                    // A check that is due comes before the reports, and does not tell of them.
                     matches!(next, NextStep::Idle | NextStep::CheckDelivery)
+                        && !scheduler.spool().has_unreported_drops(at)
                         && scheduler.spool().to_repair(at) == 0
                         && !(keeps && scheduler.may_have_losses(at))
                 })

@@ -243,6 +243,12 @@ impl<B: SpoolBackend> Spool<B> {
         pending.sum()
     }
 
+    /// Whether this destination has not acknowledged yet what was dropped.
+    pub fn has_unreported_drops(&self, destination: usize) -> bool {
+        let mut progress = self.logs.iter().map(|log| &log.destinations[destination]);
+        progress.any(|progress| !progress.unreported_drops.is_empty())
+    }
+
     /// How many records were dropped since the start, summed over the reasons.
     pub fn dropped_records(&self) -> u64 {
         self.dropped_records
