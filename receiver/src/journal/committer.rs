@@ -38,6 +38,8 @@ const PROBE_EVERY_SECS: u64 = 2;
 #[derive(Debug, Clone, Copy)]
 struct CommitPace {
     each_sec: u64,
+    /// When the round began.
+    began: u64,
     /// The second at which a commit was last asked for.
     sec: u64,
     /// How many more may come in it.
@@ -204,9 +206,10 @@ impl GroupCommit for Committer {
                     self.status.committed();
                 }
                 Ok(false) => {
-                    self.pace = None;
+                    // The next round is due as long after the beginning of this one.
+                    let began = self.pace.take().map_or(now, |pace| pace.began.min(now));
                     self.status.works(Task::Commit);
-                    (self.committed_at, self.complete_at) = (now, now);
+                    (self.committed_at, self.complete_at) = (began, now);
                     self.committed_appends = appends;
                 }
                 Err(error) => self.put_off(&error, now),
@@ -237,6 +240,7 @@ impl Committer {
         let changed = || self.summarizer.changed_shards() as u64;
         let begin = || CommitPace {
             each_sec: changed().div_ceil(COMMIT_AFTER_SECS).max(1),
+            began: now,
             sec: now,
             left: 0,
         };

@@ -437,4 +437,15 @@ fn the_commits_of_a_round_are_spread_over_its_time() {
         assert!(asked < 4, "{asked}");
     }
     assert_eq!(left, 0);
+    // The rounds are no longer for it: one began at 40, and the next at 60.
+    let submission = keyed_by("h0", producer(1), &[(2, NOW)], &labels(0..1));
+    committer.take(
+        std::iter::once((&submission, NOW)),
+        ClockReading::of_one(NOW + 59),
+    );
+    for sec in [60, 80] {
+        assert_eq!(committer.summarizer().changed_shards(), 1, "second {sec}");
+        committer.maintain(ClockReading::of_one(NOW + sec));
+    }
+    assert_eq!(committer.summarizer().changed_shards(), 0);
 }
