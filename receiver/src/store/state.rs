@@ -90,8 +90,9 @@ pub trait StateStore {
     }
 }
 
-/// Takes the series of hosts while they are loaded, one after another.
-pub trait SeriesSink {
+/// Takes the series of hosts while they are loaded, one after another, in any order and from any
+/// thread.
+pub trait SeriesSink: Send {
     /// A series.
     fn take(&mut self, host: &str, label: &str, series: Series);
 

@@ -20,6 +20,7 @@ use crate::clock::StoredClock;
 
 mod buckets;
 mod clocks;
+mod decoding;
 mod documents;
 mod history;
 mod hosts;
@@ -28,6 +29,8 @@ mod producers;
 mod scanner;
 mod series;
 
+#[cfg(test)]
+pub(super) use self::decoding::BATCH_BYTES;
 pub(super) use self::scanner::ScanMode;
 
 /// Everything that is committed, over all shards.
@@ -149,7 +152,10 @@ fn read_all(
     let (hosts, mut states) = scanner.hosts();
     let version = SchemaVersion::of(database);
     if version.has_bodies() {
-        scanner.series(&hosts, &mut states, sink);
+        match sink {
+            Some(sink) => scanner.series_into(&hosts, sink),
+            None => scanner.series(&hosts, &mut states),
+        }
     } else {
         let series = scanner.series_names(&hosts);
         scanner.buckets(&series, &mut states);

@@ -3,31 +3,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lizmon_protocol::name::Label;
-use lizmon_summary::Series;
 use rusqlite::{Row, types::ValueRef};
 
 use super::super::super::damage::Damage;
 use super::super::super::state::{SeriesSink, StoredSeries};
 use super::super::series_body;
+use super::decoding::{self, GiveBody};
 use super::scanner::{HostNames, HostStates, ScanMode, Scanner, SeriesNames};
 
 /// The index that repeats host, label and row of each series.
 const INDEX: &str = "INDEXED BY sqlite_autoindex_series_1";
 
 impl Scanner<'_> {
-    /// Reads the series of a database of this version.
-    pub(super) fn series(
-        &mut self,
-        hosts: &HostNames,
-        states: &mut HostStates,
-        sink: Option<&mut dyn SeriesSink>,
-    ) {
+    /// Reads the series of a database of this version into their hosts.
+    pub(super) fn series(&mut self, hosts: &HostNames, states: &mut HostStates) {
+        let found = self.scan_series(hosts, Target::Hosts(states));
+        self.tell_lost_series(found);
+    }
+
+    /// The same, once: the series go to `sink`.
+    pub(super) fn series_into(&mut self, hosts: &HostNames, sink: &mut dyn SeriesSink) {
+        let mut found = LostSeries::default();
+        let lost = decoding::decode(sink, |decode| {
+            found = self.scan_series(hosts, Target::Decoder(decode));
+        });
+        found.lost.extend(lost);
+        self.tell_lost_series(found);
+    }
+
+    fn scan_series<'a>(&mut self, hosts: &'a HostNames, target: Target<'a, '_>) -> LostSeries {
         let mut found = FoundSeries {
             hosts,
-            target: match sink {
-                Some(sink) => Target::Sink(sink),
-                None => Target::Hosts(states),
-            },
+            target,
             mode: self.mode,
             last: None,
             seen: BTreeSet::new(),
@@ -43,9 +50,16 @@ impl Scanner<'_> {
                 found.take_name(row);
             });
         }
-        let unknown = found.unknown + found.unread.len() as u64;
-        let (seen, lost) = (found.seen, found.lost);
-        for (host, label) in lost.into_iter().filter(|name| !seen.contains(name)) {
+        LostSeries {
+            unknown: found.unknown + found.unread.len() as u64,
+            lost: found.lost.difference(&found.seen).cloned().collect(),
+            is_whole,
+        }
+    }
+
+    fn tell_lost_series(&mut self, found: LostSeries) {
+        let LostSeries { lost, unknown, .. } = found;
+        for (host, label) in lost {
             self.damage.push(Damage {
                 label: Some(label),
                 ..Damage::of_host(self.now, &host, "the summaries of a series are lost")
@@ -55,7 +69,7 @@ impl Scanner<'_> {
             self.of_store(format!(
                 "{unknown} series have lost their name or their host, and are lost"
             ));
-        } else if !is_whole && self.mode == ScanMode::Thorough {
+        } else if !found.is_whole && self.mode == ScanMode::Thorough {
             self.of_store("series of which no name could be read may be lost");
         }
     }
@@ -100,15 +114,26 @@ fn row_of<'r>(row: &'r Row<'_>) -> Option<(i64, i64, &'r str)> {
 }
 
 /// Where the series go.
-enum Target<'a> {
-    Hosts(&'a mut HostStates),
-    Sink(&'a mut dyn SeriesSink),
+enum Target<'a, 't> {
+    Hosts(&'t mut HostStates),
+    Decoder(GiveBody<'a, 't>),
+}
+
+/// What could not be read of the series.
+#[derive(Default)]
+struct LostSeries {
+    /// Host and label.
+    lost: BTreeSet<(String, String)>,
+    /// How many rows belong to nothing that is known.
+    unknown: u64,
+    /// Every row could be read.
+    is_whole: bool,
 }
 
 /// What is found of the series.
-struct FoundSeries<'a> {
+struct FoundSeries<'a, 't> {
     hosts: &'a HostNames,
-    target: Target<'a>,
+    target: Target<'a, 't>,
     mode: ScanMode,
     /// The row before.
     last: Option<i64>,
@@ -122,7 +147,7 @@ struct FoundSeries<'a> {
     unknown: u64,
 }
 
-impl FoundSeries<'_> {
+impl<'a> FoundSeries<'a, '_> {
     fn take(&mut self, row: &Row<'_>) {
         // One pass in the order of the rows: one that is not in order is damaged.
         let id = row.get::<_, i64>(0).ok();
@@ -178,8 +203,15 @@ impl FoundSeries<'_> {
         }
     }
 
-    /// Whether the body is that of this series, and its host is known.
-    fn read(&mut self, host: &str, label: &str, body: &[u8]) -> bool {
+    /// Whether the body is that of this series, and its host is known. A decoder says so at its end.
+    fn read(&mut self, host: &'a str, label: &str, body: &[u8]) -> bool {
+        let states = match &mut self.target {
+            Target::Hosts(states) => states,
+            Target::Decoder(give) => {
+                give(host, label, body);
+                return true;
+            }
+        };
         let Some(series) = series_body::decode(host, label, body) else {
             return false;
         };
@@ -188,29 +220,14 @@ impl FoundSeries<'_> {
         if is_known {
             return true;
         }
-        if !self.target.keep(host, label, series) {
+        let Some(state) = states.get_mut(host) else {
             return false;
-        }
+        };
+        state.series.push(StoredSeries {
+            label: label.into(),
+            series,
+        });
         self.seen.extend(name);
-        true
-    }
-}
-
-impl Target<'_> {
-    /// Whether the series has a place: its host is known. A sink is given those of known hosts alone.
-    fn keep(&mut self, host: &str, label: &str, series: Series) -> bool {
-        match self {
-            Self::Hosts(states) => {
-                let Some(state) = states.get_mut(host) else {
-                    return false;
-                };
-                state.series.push(StoredSeries {
-                    label: label.into(),
-                    series,
-                });
-            }
-            Self::Sink(sink) => sink.take(host, label, series),
-        }
         true
     }
 }

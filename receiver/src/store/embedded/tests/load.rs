@@ -2,6 +2,7 @@
 
 use lizmon_summary::Series;
 
+use super::super::read::BATCH_BYTES;
 use super::*;
 use crate::store::{StoredHost, StoredSeries};
 
@@ -20,12 +21,15 @@ impl SeriesSink for Collected {
     }
 }
 
-/// Three minutes.
-fn series(label: &str) -> StoredSeries {
+/// Of each host: enough for several batches, which are decoded by several threads.
+const SERIES: usize = 300;
+
+/// An hour of minutes.
+fn series(label: usize) -> StoredSeries {
     let mut series = Series::new();
-    (0..180).for_each(|ago| series.apply(NOW - ago, 1.5));
+    (0..60).for_each(|ago| series.apply(NOW - 60 * ago, (ago as f64 + label as f64) / 7.0));
     StoredSeries {
-        label: label.into(),
+        label: format!("label {label}").into(),
         series,
     }
 }
@@ -35,7 +39,7 @@ fn fill(folder: &Path) {
     load_all(&mut store);
     let hosts = ["web1", "web2"].map(|name| StoredHost {
         name: name.into(),
-        series: ["cpu", "mem"].map(series).to_vec(),
+        series: (0..SERIES).map(series).collect(),
         ..StoredHost::default()
     });
     for host in hosts {
@@ -76,7 +80,9 @@ fn a_sink_gets_each_series_once() {
     let folder = tempfile::tempdir().unwrap();
     fill(folder.path());
     let (all, damage) = given(folder.path());
-    assert_eq!((all.len(), damage), (4, 0));
+    assert_eq!((all.len(), damage), (2 * SERIES, 0));
+    let bytes = all.iter().map(|(.., series)| series.encode().len());
+    assert!(bytes.sum::<usize>() > 8 * BATCH_BYTES);
 }
 
 #[test]
@@ -84,10 +90,10 @@ fn what_was_given_of_a_damaged_store_is_void() {
     let folder = tempfile::tempdir().unwrap();
     fill(folder.path());
     let store = EmbeddedStore::open(folder.path(), NOW).unwrap();
-    let sql = "UPDATE series SET body = zeroblob(36) WHERE id = 2";
-    assert_eq!(store.connection.execute(sql, []).unwrap(), 1);
+    let sql = "UPDATE series SET body = zeroblob(36) WHERE id IN (2, 299)";
+    assert_eq!(store.connection.execute(sql, []).unwrap(), 2);
     drop(store);
     let (left, damage) = given(folder.path());
-    assert_eq!(left.len(), 3);
-    assert!(damage > 0);
+    assert_eq!(left.len(), 2 * SERIES - 2);
+    assert!(damage >= 2);
 }
