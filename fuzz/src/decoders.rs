@@ -17,9 +17,9 @@ use lizmon_protocol::facts::{
 };
 use lizmon_protocol::name::{Label, SpiffeId};
 use lizmon_protocol::sample::{
-    BATCH_DROPPED_MAX, BATCH_RECORDS_MAX, BodyError, ERRORS_SHOWN_MAX, EncodedSamples, Epoch,
-    IdempotencyKey, ProducerId, RECORD_LABELS_MAX, SampleSet, VALUE_MAX, parse_batch,
-    parse_sample_set,
+    BATCH_DROPPED_MAX, BATCH_RECORDS_MAX, Batch, BodyError, ERRORS_SHOWN_MAX, EncodedSamples,
+    Epoch, IdempotencyKey, ProducerId, RECORD_LABELS_MAX, Record, RecordSink, SampleSet, Seq,
+    VALUE_MAX, Value, parse_batch, parse_sample_set, read_batch,
 };
 use lizmon_protocol::token::{Claims, Confirmation, Scopes};
 use lizmon_receiver::authorize::Caller;
@@ -43,9 +43,17 @@ pub fn sample_set(bytes: &[u8]) {
     }
 }
 
-/// The body of `POST /api/perf/{host}`.
+/// The body of `POST /api/perf/{host}`: the same whether its records are kept or go to a sink.
 pub fn batch(bytes: &[u8]) {
-    match parse_batch(bytes) {
+    let parsed = parse_batch(bytes);
+    let read = read_batch(bytes, KeptRecords::default).map(|batch| Batch {
+        producer: batch.producer,
+        records: batch.records.records,
+        dropped: batch.dropped,
+        repair: batch.repair,
+    });
+    assert_eq!(read, parsed);
+    match parsed {
         Ok(batch) => {
             assert!(batch.records.len() <= BATCH_RECORDS_MAX);
             assert!(batch.dropped.len() <= BATCH_DROPPED_MAX);
@@ -63,6 +71,25 @@ pub fn batch(bytes: &[u8]) {
             assert_eq!(parse_batch(&written), Ok(batch));
         }
         Err(error) => check_error(&error),
+    }
+}
+
+/// Keeps records as they are given.
+#[derive(Default)]
+struct KeptRecords {
+    records: Vec<Record<SampleSet<'static>>>,
+    values: Vec<(Label<'static>, Value)>,
+}
+
+impl RecordSink for KeptRecords {
+    fn push_value(&mut self, label: &str, value: Value) {
+        let label = Label::new(label.to_owned()).expect("it was checked");
+        self.values.push((label, value));
+    }
+
+    fn end_record(&mut self, seq: Seq, epoch: Epoch) {
+        let values = SampleSet::new(std::mem::take(&mut self.values));
+        self.records.push(Record { seq, epoch, values });
     }
 }
 

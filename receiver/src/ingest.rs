@@ -4,11 +4,12 @@ use lizmon_mtls::identity::Identity;
 use lizmon_protocol::facts::Facts;
 use lizmon_protocol::name::Tag;
 use lizmon_protocol::sample::{
-    BodyError, Epoch, IdempotencyKey, MalformedIdempotencyKey, parse_batch, parse_sample_set,
+    BodyError, Epoch, IdempotencyKey, MalformedIdempotencyKey, ProducerId, parse_sample_set,
+    read_batch,
 };
 
 use crate::authorize::{Ingest, Permit};
-use crate::store::record::{Submission, SubmissionView};
+use crate::store::record::{RecordEncoder, RecordView, Submission, SubmissionView};
 use crate::store::{DocumentKind, StoredDocument};
 
 /// Why an idempotency key is not accepted.
@@ -55,14 +56,15 @@ pub fn tags(holder: &Identity, now: u64) -> Submission {
 
 /// The body of `POST /api/perf/{host}` as a submission.
 pub fn batch(permit: &Permit<Ingest>, body: &[u8], now: u64) -> Result<Submission, BodyError> {
-    let batch = parse_batch(body)?;
-    let certificate_end = permit.certificate_end();
-    let records = batch
-        .records
-        .iter()
-        .map(|record| (Some(record.seq), record.epoch, &record.values));
-    let submission = Submission::new(permit.host(), certificate_end, Some(batch.producer), now)
-        .with_records_and_dropped(records, &batch.dropped);
+    // The producer may come behind the records: until then it has the place of its number.
+    let none = ProducerId::from_bytes([0; 16]);
+    let encoder = || {
+        let submission = Submission::new(permit.host(), permit.certificate_end(), Some(none), now);
+        RecordEncoder::with_room(submission, body.len())
+    };
+    let mut batch = read_batch(body, encoder)?;
+    batch.records.set_producer(batch.producer);
+    let submission = batch.records.finish(&batch.dropped);
     Ok(match batch.repair {
         true => submission.as_repair(),
         false => submission,
@@ -90,10 +92,15 @@ const VALUES_PER_RECORD: u32 = 4;
 /// How many records a submission counts for in its sender's rate limit: a few compressed kilobytes
 /// may hold a million values.
 pub fn billed_records(submission: &SubmissionView<'_>) -> u32 {
-    let records = submission
-        .records()
-        .map(|record| (record.len() as u32).div_ceil(VALUES_PER_RECORD).max(1))
-        .fold(0, u32::saturating_add);
+    let billed = |record: RecordView<'_>| (record.len() as u32).div_ceil(VALUES_PER_RECORD).max(1);
+    let mut each = submission.records().map(billed);
+    let records = match submission.outline().has_same_labels() {
+        true => each
+            .next()
+            .unwrap_or(0)
+            .saturating_mul(submission.len() as u32),
+        false => each.fold(0, u32::saturating_add),
+    };
     records.saturating_add(submission.dropped().count() as u32)
 }
 

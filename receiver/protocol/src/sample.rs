@@ -1,6 +1,7 @@
 //! The wire format of samples: one set of values at one second, alone or in a batch.
 //!
-//! [`parse_sample_set`] and [`parse_batch`] parse them.
+//! [`parse_sample_set`] and [`parse_batch`] parse them; [`read_batch`] parses a batch without keeping
+//! its records.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,9 +13,10 @@ use uuid::Uuid;
 
 use crate::name::Label;
 
+mod one_pass;
 mod read;
 
-pub use read::{BodyError, ERRORS_SHOWN_MAX, parse_batch, parse_sample_set};
+pub use read::{BodyError, ERRORS_SHOWN_MAX, parse_batch, parse_sample_set, read_batch};
 
 /// The largest integer that every JSON parser represents exactly: RFC 8259 section 6.
 pub const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
@@ -314,6 +316,28 @@ pub struct Batch<V> {
     /// Whether the records are a repair: the receiver has acknowledged them once, and reports them
     /// missing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repair: bool,
+}
+
+/// Takes the records of a batch in their order: see [`read_batch`].
+pub trait RecordSink {
+    /// The next value of the record that is being read. Its labels are unique.
+    fn push_value(&mut self, label: &str, value: Value);
+
+    /// All values of the record came before.
+    fn end_record(&mut self, seq: Seq, epoch: Epoch);
+}
+
+/// A [`Batch`] whose records went to a [`RecordSink`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct SunkBatch<S> {
+    /// The producer of the records.
+    pub producer: ProducerId,
+    /// What took the records.
+    pub records: S,
+    /// As in [`Batch`].
+    pub dropped: Vec<Dropped>,
+    /// As in [`Batch`].
     pub repair: bool,
 }
 

@@ -162,6 +162,12 @@ impl NewRecords {
             return Self::All;
         };
         let numbers = known.numbers(&producer);
+        // As they usually come: each number greater than the one before, and than all that are known.
+        let highest = numbers.and_then(DeliverySet::highest).unwrap_or(0);
+        let ascending = view.outline().ascending();
+        if ascending.is_some_and(|numbers| *numbers.start() > highest) {
+            return Self::All;
+        }
         let is_new = |seq: Seq| !numbers.is_some_and(|set| set.contains(seq.get()));
         let mut before = None;
         let mut is_next = |seq: Option<Seq>| {
@@ -169,7 +175,7 @@ impl NewRecords {
             before = seq;
             is_next
         };
-        // As they usually come: each number greater than the one before, and none known.
+        // The same that fills a gap.
         if view.records().all(|record| is_next(record.seq)) {
             return Self::All;
         }
@@ -214,6 +220,13 @@ impl NewRecords {
     /// A known number is recognised before its epoch is checked; the other epochs must be within
     /// the window.
     fn check_epochs(&self, view: &SubmissionView<'_>, now: u64) -> Result<(), AdmissionError> {
+        let are_accepted = |(least, greatest)| {
+            let accepted = [least, greatest].map(|epoch| accepts(epoch, now));
+            accepted.iter().all(Result::is_ok)
+        };
+        if view.outline().epochs().is_none_or(are_accepted) {
+            return Ok(());
+        }
         let mut errors = Vec::new();
         let mut fault = None;
         for (at, record) in self.records(view) {
@@ -270,7 +283,16 @@ impl NewRecords {
         };
         if !clock.is_steady() {
             let at = clock.floor.max(mark).min(clock.now);
-            if any(&|series, epoch| series.pushes_out(epoch, mark, at)) {
+            // No epoch does that the greatest would not.
+            let greatest = view.outline().epochs().map_or(0, |(_, greatest)| greatest);
+            let first = view.records().next();
+            let mut of_first = first.iter().flat_map(RecordView::values);
+            let may = !view.outline().has_same_labels()
+                || of_first.any(|(label, _)| {
+                    let series = host.series.get(label);
+                    series.is_some_and(|series| series.pushes_out(greatest, mark, at))
+                });
+            if may && any(&|series, epoch| series.pushes_out(epoch, mark, at)) {
                 return Err(AdmissionError::ClockUnsteady {
                     wait_secs: clock.secs_until_steady(),
                     why: "earlier samples would be evicted",
@@ -319,7 +341,8 @@ impl NewRecords {
         }
         let before = numbers.map_or(0, |set| set.ranges().len());
         // The ranges are merged only if they may be too many.
-        if before + view.len() <= PRODUCER_RANGES_MAX {
+        let more = view.outline().run().map_or(view.len(), |_| 1);
+        if before + more <= PRODUCER_RANGES_MAX {
             return Ok(None);
         }
         // A producer at the limit may still fill gaps.
@@ -358,7 +381,11 @@ impl NewRecords {
         let mut new = HashSet::new();
         // Most records have the labels of the one before.
         let mut checked: Vec<&str> = Vec::new();
-        for (_, record) in self.records(view) {
+        let records = match view.outline().has_same_labels() {
+            true => 1,
+            false => usize::MAX,
+        };
+        for (_, record) in self.records(view).take(records) {
             for (at, (label, _)) in record.values().enumerate() {
                 if checked.get(at) == Some(&label) {
                     continue;
@@ -426,6 +453,10 @@ impl NewRecords {
         let of_stored = || stored.map(|stored| stored.set.clone());
         let numbers = pending.numbers.entry(producer);
         let numbers = numbers.or_insert_with(|| of_stored().unwrap_or_default());
+        if let (Self::All, Some(run)) = (self, view.outline().run()) {
+            numbers.insert_run(run);
+            return;
+        }
         for (_, record) in self.records(view) {
             numbers.insert(record.seq.map_or(0, Seq::get));
         }

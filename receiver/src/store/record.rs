@@ -18,21 +18,23 @@
 mod divide;
 mod format;
 mod groups;
+mod outline;
 mod view;
 mod write;
 
 pub use self::divide::divide_group;
 pub use self::groups::ShardGroups;
+pub use self::outline::Outline;
 pub use self::view::{Corrupt, RecordView, SubmissionView, read_group};
-pub use self::write::{Group, Submission};
+pub use self::write::{Group, RecordEncoder, Submission};
 
 #[cfg(test)]
 mod tests {
     use super::format::{HEAD_BYTES, VERSION};
     use super::*;
     use crate::store::{DocumentKind, StoredDocument};
-    use lizmon_protocol::sample::parse_batch;
-    use lizmon_protocol::sample::{Epoch, SampleSet, Seq};
+    use lizmon_protocol::name::Label;
+    use lizmon_protocol::sample::{Epoch, SampleSet, Seq, Value, parse_batch};
     use proptest::prelude::*;
 
     fn submission(host: &str) -> Submission {
@@ -158,6 +160,65 @@ mod tests {
         assert_eq!(told, expected);
     }
 
+    type Records = Vec<(u64, u64, Vec<&'static str>)>;
+
+    fn of_records(records: &Records) -> Submission {
+        let value = Value::new(1.5).unwrap();
+        let set = |labels: &Vec<&'static str>| {
+            let values = labels
+                .iter()
+                .map(|label| (Label::new(*label).unwrap(), value));
+            SampleSet::new(values.collect())
+        };
+        let sets: Vec<_> = records.iter().map(|(.., labels)| set(labels)).collect();
+        let records = records.iter().zip(&sets);
+        let records = records
+            .map(|((seq, epoch, _), set)| (Seq::new(*seq), Epoch::new(*epoch).unwrap(), set));
+        let producer = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b".parse().unwrap();
+        Submission::new(&"web1".parse().unwrap(), 7, Some(producer), 8).with_records(records)
+    }
+
+    #[test]
+    fn what_an_outline_says() {
+        let check = |records: &[(u64, u64, &[&'static str])], expected| {
+            let records = records.iter();
+            let records = records.map(|(seq, epoch, labels)| (*seq, *epoch, labels.to_vec()));
+            let submission = of_records(&records.collect());
+            let view = submission.view().unwrap();
+            let outline = view.outline();
+            let (ascending, run) = (outline.ascending(), outline.run());
+            let told = (outline.has_same_labels(), ascending, run, outline.epochs());
+            assert_eq!(told, expected);
+        };
+        let (a, b, ab): (&[_], &[_], &[_]) = (&["a"], &["b"], &["a", "b"]);
+        check(&[], (true, None, None, None));
+        check(
+            &[(3, 9, ab)],
+            (true, Some(3..=3), Some(3..=3), Some((9, 9))),
+        );
+        let in_order = (true, Some(3..=4), Some(3..=4), Some((5, 9)));
+        check(&[(3, 9, ab), (4, 5, ab)], in_order);
+        check(
+            &[(3, 9, a), (5, 9, a)],
+            (true, Some(3..=5), None, Some((9, 9))),
+        );
+        check(&[(4, 9, a), (3, 9, a)], (true, None, None, Some((9, 9))));
+        check(&[(3, 9, a), (3, 9, a)], (true, None, None, Some((9, 9))));
+        let other = (false, Some(3..=4), Some(3..=4), Some((9, 9)));
+        for [first, second] in [
+            [a, b],
+            [a, ab],
+            [ab, a],
+            [ab, b],
+            [ab, &["b", "a"]],
+            [&[], a],
+        ] {
+            check(&[(3, 9, first), (4, 9, second)], other.clone());
+        }
+        let first_again = (false, Some(3..=5), Some(3..=5), Some((9, 9)));
+        check(&[(3, 9, a), (4, 9, b), (5, 9, a)], first_again);
+    }
+
     #[test]
     fn every_cut_and_every_flipped_bit_is_found() {
         let good = group();
@@ -176,6 +237,28 @@ mod tests {
     }
 
     proptest! {
+        /// What is known of records while they are encoded is what is found in the journal later.
+        #[test]
+        fn an_outline_is_the_same_in_the_journal(
+            records in prop::collection::vec(
+                (1..9_u64, 0..9_u64, prop::sample::subsequence(vec!["a", "b", "cc"], 0..=3)),
+                0..6,
+            ),
+        ) {
+            let submission = of_records(&records);
+            let mut group = Group::default();
+            group.push(&submission);
+            let bytes = group.seal().to_vec();
+            let read = read_group(&bytes).unwrap();
+            let view = submission.view().unwrap();
+            prop_assert_eq!(view.outline(), read[0].outline());
+            let numbers = |view: &SubmissionView<'_>| -> Vec<_> {
+                view.records().map(|record| (record.seq, record.epoch, record.len())).collect()
+            };
+            prop_assert_eq!(numbers(&view), numbers(&read[0]));
+            prop_assert_eq!(view.dropped().count(), 0);
+        }
+
         /// Bytes with a good checksum, whatever they say: read or refused, never a panic.
         #[test]
         fn any_bytes_are_survived(mut bytes in proptest::collection::vec(any::<u8>(), 5..400)) {

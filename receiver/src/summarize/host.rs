@@ -7,7 +7,7 @@ use lizmon_protocol::sample::{BatchAnswer, ProducerId};
 use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TIERS};
 
 use super::documents::Documents;
-use crate::store::record::SubmissionView;
+use crate::store::record::{RecordView, SubmissionView};
 use crate::store::{
     DocumentKind, EvictedHour, Position, RemovedSamples, SeriesSink, StoredDocument, StoredHost,
     StoredProducer, StoredSeries,
@@ -114,12 +114,12 @@ impl HostSummaries {
         } = self;
         let numbered = submission.producer.filter(|_| !submission.is_empty());
         let mut producer = numbered.map(|id| producers.entry(id).or_default());
-        for record in submission.records() {
+        let fresh = submission.records().filter(|record| {
             if let (Some(producer), Some(seq)) = (&mut producer, record.seq) {
                 if !producer.set.insert(seq.get()) {
                     producer.duplicate += 1;
                     answer.duplicate += 1;
-                    continue;
+                    return false;
                 }
                 producer.repaired += u64::from(submission.is_repair);
                 producer.last_taken = producer
@@ -128,18 +128,13 @@ impl HostSummaries {
                     .max(submission.taken_at);
             }
             *last_epoch = record.epoch.max(*last_epoch);
-            for (label, value) in record.values() {
-                match all.get_mut(label) {
-                    Some(series) => series.apply_evicting(record.epoch, value, &mut |hour| {
-                        evicted.push((position, label.into(), hour));
-                    }),
-                    None => all
-                        .entry(label.into())
-                        .or_default()
-                        .apply(record.epoch, value),
-                }
-            }
             answer.accepted += 1;
+            true
+        });
+        let mut evicted = |label: &str, hour| evicted.push((position, label.into(), hour));
+        match submission.outline().has_same_labels() {
+            true => add_same_labels(all, fresh, &mut evicted),
+            false => add(all, fresh, &mut evicted),
         }
         for (from, to, why) in submission.dropped() {
             let Some(id) = submission.producer else { break };
@@ -285,6 +280,56 @@ impl HostSummaries {
                 .map(|(id, producer)| producer.stored(*id))
                 .collect(),
             documents: self.documents.changed(),
+        }
+    }
+}
+
+/// Adds the values of records.
+fn add<'a>(
+    all: &mut BTreeMap<Box<str>, Series>,
+    records: impl Iterator<Item = RecordView<'a>>,
+    evicted: &mut impl FnMut(&str, Bucket),
+) {
+    for record in records {
+        for (label, value) in record.values() {
+            match all.get_mut(label) {
+                Some(series) => {
+                    series.apply_evicting(record.epoch, value, &mut |hour| evicted(label, hour));
+                }
+                None => all
+                    .entry(label.into())
+                    .or_default()
+                    .apply(record.epoch, value),
+            }
+        }
+    }
+}
+
+/// The same of records that have the labels of the first: the series of each is found once.
+fn add_same_labels<'a>(
+    all: &mut BTreeMap<Box<str>, Series>,
+    mut records: impl Iterator<Item = RecordView<'a>>,
+    evicted: &mut impl FnMut(&str, Bucket),
+) {
+    let Some(first) = records.next() else { return };
+    add(all, std::iter::once(first), evicted);
+    let mut records = records.peekable();
+    if records.peek().is_none() {
+        return;
+    }
+    let places = first.values().enumerate();
+    let places: HashMap<_, _> = places.map(|(at, (label, _))| (label, at)).collect();
+    if places.len() < first.len() {
+        // No receiver takes a record that has a label twice.
+        return add(all, records, evicted);
+    }
+    let found = all.iter_mut();
+    let found = found.filter_map(|(label, series)| Some((*places.get(&**label)?, label, series)));
+    let mut series: Vec<_> = found.collect();
+    series.sort_unstable_by_key(|(at, ..)| *at);
+    for record in records {
+        for ((_, label, series), value) in series.iter_mut().zip(record.numbers()) {
+            series.apply_evicting(record.epoch, value, &mut |hour| evicted(label, hour));
         }
     }
 }

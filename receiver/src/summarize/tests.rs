@@ -145,7 +145,55 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..60)
 }
 
+/// The records, with these labels of `a` to `d`, as one submission: labels may be there twice, as
+/// in a journal that another program wrote.
+fn labelled(records: &[(u64, u64, Vec<usize>)]) -> Submission {
+    let value = |(at, label): (usize, &usize)| {
+        let name = ["a", "b", "c", "d"][*label];
+        let value = Value::new((at * 10 + label) as f64).unwrap();
+        (Label::new(name).unwrap(), value)
+    };
+    let set = |labels: &Vec<usize>| SampleSet::new(labels.iter().enumerate().map(value).collect());
+    let sets: Vec<_> = records.iter().map(|(.., labels)| set(labels)).collect();
+    let records = records.iter().zip(&sets);
+    let records =
+        records.map(|((seq, epoch, _), set)| (Seq::new(*seq), Epoch::new(*epoch).unwrap(), set));
+    let producer = Some(PRODUCER.parse().unwrap());
+    Submission::new(&"h1".parse().unwrap(), 9, producer, NOW).with_records(records)
+}
+
 proptest! {
+    /// However many records come at once, and whether or not they have the same labels.
+    #[test]
+    fn a_batch_counts_as_its_records_one_by_one(
+        records in prop::collection::vec((1..20_u64, NOW - 90_000..NOW + 60), 0..12),
+        labels in prop::collection::vec(0..4_usize, 0..5),
+        other in prop::collection::vec(0..4_usize, 0..3),
+        others in prop::collection::vec(any::<bool>(), 12),
+        is_any_other in any::<bool>(),
+    ) {
+        let records: Vec<_> = records
+            .iter()
+            .zip(others)
+            .map(|((seq, epoch), is_other)| match is_other && is_any_other {
+                true => (*seq, *epoch, other.clone()),
+                false => (*seq, *epoch, labels.clone()),
+            })
+            .collect();
+        let [mut at_once, mut one_by_one] =
+            [(); 2].map(|()| Pipeline::open(MemoryDisk::default()));
+        let whole = at_once.take(&labelled(&records));
+        let mut parts = BatchAnswer::default();
+        for record in records {
+            let answer = one_by_one.take(&labelled(&[record]));
+            parts.accepted += answer.accepted;
+            parts.duplicate += answer.duplicate;
+        }
+        prop_assert_eq!(whole, parts);
+        let [at_once, one_by_one] = [at_once, one_by_one].map(|of| everything(&of.summarizer.table()));
+        prop_assert_eq!(at_once, one_by_one);
+    }
+
     /// Crashes and commits at any place change nothing, to the bit.
     #[test]
     fn crashes_and_commits_change_no_number(steps in steps()) {

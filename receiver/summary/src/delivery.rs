@@ -1,5 +1,7 @@
 //! The sequence numbers of a producer that have arrived.
 
+use std::ops::RangeInclusive;
+
 /// The numbers received from one producer, which numbers its records from 1.
 ///
 /// They are stored as sorted inclusive ranges, with at least one missing number between neighbours.
@@ -91,6 +93,31 @@ impl DeliverySet {
         }
         self.received += 1;
         true
+    }
+
+    /// Adds numbers that follow each other. Takes constant time behind the highest one.
+    ///
+    /// ```
+    /// use lizmon_summary::DeliverySet;
+    /// let mut set = DeliverySet::new();
+    /// set.insert_run(4..=9);
+    /// set.insert_run(7..=12);
+    /// assert_eq!((set.ranges(), set.received()), (&[(4, 12)][..], 9));
+    /// ```
+    pub fn insert_run(&mut self, mut run: RangeInclusive<u64>) {
+        let highest = self.highest().unwrap_or(0);
+        while *run.start() <= highest
+            && let Some(number) = run.next()
+        {
+            self.insert(number);
+        }
+        if let Some(first) = run.next()
+            && self.insert(first)
+            && let Some((_, to)) = self.ranges.last_mut()
+        {
+            self.received += run.end() - first;
+            *to = *run.end();
+        }
     }
 
     /// Whether this number has arrived.
@@ -187,6 +214,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_run_is_its_numbers(
+            numbers in prop::collection::vec(1_u64..60, 0..30),
+            runs in prop::collection::vec((1_u64..60, 0_u64..20), 0..8),
+        ) {
+            let mut set = DeliverySet::new();
+            for number in numbers {
+                set.insert(number);
+            }
+            let mut one_by_one = set.clone();
+            for (first, more) in runs {
+                set.insert_run(first..=first + more);
+                for number in first..=first + more {
+                    one_by_one.insert(number);
+                }
+                prop_assert_eq!(&set, &one_by_one);
+            }
+        }
+
         #[test]
         fn is_a_set(numbers in prop::collection::vec(1_u64..60, 0..200)) {
             let (mut set, mut model) = (DeliverySet::new(), BTreeSet::new());

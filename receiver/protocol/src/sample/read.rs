@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     BATCH_DROPPED_MAX, BATCH_RECORDS_MAX, Batch, Dropped, Epoch, MalformedProducer,
-    RECORD_LABELS_MAX, Record, SampleSet, Seq, Value,
+    RECORD_LABELS_MAX, Record, RecordSink, SampleSet, Seq, SunkBatch, Value, one_pass,
 };
 use crate::name::Label;
 use crate::problem::ValueError;
@@ -45,13 +45,61 @@ pub enum BodyError {
 /// ```
 pub fn parse_sample_set(body: &[u8]) -> Result<SampleSet<'_>, BodyError> {
     let mut errors = Errors::default();
-    let set = errors.take_set(0, from_json(body)?);
+    let set = errors.take_set(0, from_json(text_of(body)?)?);
     errors.none_or_refuse(set)
 }
 
 /// Parses the body of `POST /api/perf/{host}`.
 pub fn parse_batch(body: &[u8]) -> Result<Batch<SampleSet<'_>>, BodyError> {
-    let raw: RawBatch<'_> = from_json(body)?;
+    parse_batch_text(text_of(body)?)
+}
+
+/// The same, but each record goes to a sink. Of a batch that is rejected, some records may have gone
+/// to a sink before.
+///
+/// ```
+/// use lizmon_protocol::sample::{Epoch, RecordSink, Seq, Value, read_batch};
+///
+/// #[derive(Default)]
+/// struct Sum(f64);
+///
+/// impl RecordSink for Sum {
+///     fn push_value(&mut self, _label: &str, value: Value) {
+///         self.0 += value.get();
+///     }
+///     fn end_record(&mut self, _seq: Seq, _epoch: Epoch) {}
+/// }
+///
+/// let body = br#"{"producer": "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b",
+///     "records": [{"seq": 17, "epoch": 1465001814, "values": {"cpu": 4.98, "mem": "61.2"}}]}"#;
+/// assert_eq!(read_batch(body, Sum::default).unwrap().records.0, 66.18);
+/// ```
+pub fn read_batch<S: RecordSink>(
+    body: &[u8],
+    new_sink: impl Fn() -> S,
+) -> Result<SunkBatch<S>, BodyError> {
+    let text = text_of(body)?;
+    if let Some(batch) = one_pass::read(text, new_sink()) {
+        return Ok(batch);
+    }
+    let batch = parse_batch_text(text)?;
+    let mut records = new_sink();
+    for record in &batch.records {
+        for (label, value) in record.values.iter() {
+            records.push_value(label.as_str(), *value);
+        }
+        records.end_record(record.seq, record.epoch);
+    }
+    Ok(SunkBatch {
+        producer: batch.producer,
+        records,
+        dropped: batch.dropped,
+        repair: batch.repair,
+    })
+}
+
+fn parse_batch_text(text: &str) -> Result<Batch<SampleSet<'_>>, BodyError> {
+    let raw: RawBatch<'_> = from_json(text)?;
     let RawRecords::Within(records, of_records) = raw.records else {
         return Err(BodyError::TooManyRecords);
     };
@@ -73,7 +121,7 @@ pub fn parse_batch(body: &[u8]) -> Result<Batch<SampleSet<'_>>, BodyError> {
     }
 }
 
-fn take_dropped(raw: &[RawDropped<'_>], errors: &mut Errors) -> Vec<Dropped> {
+pub(super) fn take_dropped(raw: &[RawDropped<'_>], errors: &mut Errors) -> Vec<Dropped> {
     if raw.len() > BATCH_DROPPED_MAX {
         errors.push(
             None,
@@ -110,12 +158,15 @@ fn take_dropped(raw: &[RawDropped<'_>], errors: &mut Errors) -> Vec<Dropped> {
     dropped
 }
 
-fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyError> {
+fn text_of(body: &[u8]) -> Result<&str, BodyError> {
     if let Some(reason) = foreign_encoding(body) {
         return Err(BodyError::Malformed(reason.to_owned()));
     }
-    let text = std::str::from_utf8(body)
-        .map_err(|error| BodyError::Malformed(format!("the body is not UTF-8: {error}")))?;
+    std::str::from_utf8(body)
+        .map_err(|error| BodyError::Malformed(format!("the body is not UTF-8: {error}")))
+}
+
+fn from_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, BodyError> {
     serde_json::from_str(text).map_err(|error| BodyError::Malformed(error.to_string()))
 }
 
@@ -137,7 +188,7 @@ fn foreign_encoding(body: &[u8]) -> Option<&'static str> {
 
 /// The invalid values so far. The first ones are kept.
 #[derive(Default)]
-struct Errors {
+pub(super) struct Errors {
     shown: Vec<ValueError>,
     has_too_many_labels: bool,
 }
@@ -186,7 +237,7 @@ impl Errors {
         Some(Record { seq, epoch, values })
     }
 
-    fn none_or_refuse<T>(self, value: T) -> Result<T, BodyError> {
+    pub(super) fn none_or_refuse<T>(self, value: T) -> Result<T, BodyError> {
         if self.shown.is_empty() {
             Ok(value)
         } else {
@@ -206,17 +257,19 @@ impl Errors {
 const LABEL_CHARS_SHOWN: usize = 128;
 
 /// The first duplicate label. A few labels are compared directly; a hash set is faster for more.
-fn find_repeated<'s>(values: &'s [(Label<'_>, Value)]) -> Option<&'s str> {
+pub(super) fn find_repeated<'s>(
+    mut labels: impl ExactSizeIterator<Item = &'s str> + Clone,
+) -> Option<&'s str> {
     const COMPARED_IN_PLACE_MAX: usize = 16;
-    let labels = || values.iter().map(|(label, _)| label.as_str());
-    if values.len() <= COMPARED_IN_PLACE_MAX {
-        return labels()
+    if labels.len() <= COMPARED_IN_PLACE_MAX {
+        let all = labels.clone();
+        return labels
             .enumerate()
-            .find(|(at, label)| labels().take(*at).any(|l| l == *label))
+            .find(|(at, label)| all.clone().take(*at).any(|l| l == *label))
             .map(|(_, label)| label);
     }
-    let mut seen = HashSet::with_capacity(values.len());
-    labels().find(|label| !seen.insert(*label))
+    let mut seen = HashSet::with_capacity(labels.len());
+    labels.find(|label| !seen.insert(*label))
 }
 
 /// A JSON number, or a string with the grammar of a JSON number. It is rounded to the nearest f64.
@@ -229,16 +282,21 @@ fn take_value(raw: &RawValue) -> Result<Value, &'static str> {
             let inner: Cow<'_, str> = serde_json::from_str::<CowStr<'_>>(text)
                 .map_err(|_| NOT_A_NUMBER)?
                 .0;
-            let is_number = matches!(inner.as_bytes().first(), Some(b'-' | b'0'..=b'9'))
-                && matches!(inner.as_bytes().last(), Some(b'0'..=b'9'))
-                && serde_json::from_str::<&RawValue>(&inner).is_ok();
-            if is_number {
-                parse_number(&inner)
-            } else {
-                Err("the string is not a number in JSON's grammar")
-            }
+            number_in_string(&inner)
         }
         _ => Err(NOT_A_NUMBER),
+    }
+}
+
+/// Of a string with the grammar of a JSON number.
+pub(super) fn number_in_string(text: &str) -> Result<Value, &'static str> {
+    let is_number = matches!(text.as_bytes().first(), Some(b'-' | b'0'..=b'9'))
+        && matches!(text.as_bytes().last(), Some(b'0'..=b'9'))
+        && serde_json::from_str::<&RawValue>(text).is_ok();
+    if is_number {
+        parse_number(text)
+    } else {
+        Err("the string is not a number in JSON's grammar")
     }
 }
 
@@ -276,11 +334,12 @@ impl<'a> ReadSet<'a> {
 
     /// All values were taken.
     fn end(&mut self, more_than_allowed: bool) {
+        let labels = self.values.iter().map(|(label, _)| label.as_str());
         if more_than_allowed {
             self.errors.has_too_many_labels = true;
             let reason = format!("a record has at most {RECORD_LABELS_MAX} labels");
             self.errors.push(None, None, reason);
-        } else if let Some(label) = find_repeated(&self.values) {
+        } else if let Some(label) = find_repeated(labels) {
             let reason = "the label occurs twice in one record";
             self.errors.push(None, Some(label), reason);
         }
@@ -331,7 +390,7 @@ struct RawBatch<'a> {
 }
 
 #[derive(Deserialize)]
-struct RawDropped<'a>(
+pub(super) struct RawDropped<'a>(
     #[serde(borrow)] &'a RawValue,
     #[serde(borrow)] &'a RawValue,
     #[serde(borrow)] Cow<'a, str>,

@@ -12,3 +12,5 @@ pub(super) const REMOVES_AHEAD: u8 = 2;
 pub(super) const IS_REPAIR: u8 = 4;
 /// A document follows the dropped ranges.
 pub(super) const HAS_DOCUMENT: u8 = 8;
+/// Number, epoch and count of values of a record.
+pub(super) const RECORD_HEAD_BYTES: usize = 18;

@@ -1,10 +1,13 @@
 //! Reads submissions in place.
 
+use std::ops::Range;
+
 use lizmon_protocol::name::{Label, NodeName};
 use lizmon_protocol::sample::{ProducerId, Seq, Value};
 
 use super::super::document::{DOCUMENT_BYTES_MAX, DocumentKind, StoredDocument};
 use super::format::{HAS_DOCUMENT, HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, REMOVES_AHEAD, VERSION};
+use super::outline::Outline;
 
 /// Bytes that this module did not write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +49,7 @@ pub struct SubmissionView<'a> {
     count: usize,
     records: Reader<'a>,
     behind_records: Reader<'a>,
+    outline: Outline,
 }
 
 /// A record, read in place.
@@ -60,7 +64,27 @@ pub struct RecordView<'a> {
 }
 
 impl<'a> SubmissionView<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
+    /// What was encoded a moment ago: nothing is checked, and no record is read.
+    pub(super) fn of_encoded(
+        bytes: &'a [u8],
+        records: Range<usize>,
+        outline: Outline,
+    ) -> Result<Self, Corrupt> {
+        let (mut view, _) = Self::read_head(bytes)?;
+        view.behind_records = Reader(bytes.get(records.end..).ok_or(Corrupt)?);
+        view.outline = outline;
+        Ok(view)
+    }
+
+    /// Reads everything once, so that the iterators cannot fail.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
+        let (mut view, rest) = Self::read_head(bytes)?;
+        view.check()?;
+        Ok((view, rest))
+    }
+
+    /// What comes before the records, and what is behind the submission.
+    fn read_head(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
         let mut outer = Reader(bytes);
         let length = outer.u32()? as usize;
         let mut reader = Reader(outer.take(length)?);
@@ -76,10 +100,6 @@ impl<'a> SubmissionView<'a> {
             _ => Some(ProducerId::from_bytes(reader.array()?)),
         };
         let count = reader.u32()? as usize;
-        let mut behind_records = reader;
-        for _ in 0..count {
-            RecordView::read(&mut behind_records)?;
-        }
         let view = Self {
             host,
             certificate_end,
@@ -90,24 +110,19 @@ impl<'a> SubmissionView<'a> {
             has_document: flags & HAS_DOCUMENT != 0,
             count,
             records: reader,
-            behind_records,
+            behind_records: reader,
+            outline: Outline::default(),
         };
         Ok((view, outer.0))
     }
 
-    pub(super) fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
-        let (view, rest) = Self::parse(bytes)?;
-        view.check()?;
-        Ok((view, rest))
-    }
-
-    /// Reads everything once, so that the iterators cannot fail.
-    fn check(&self) -> Result<(), Corrupt> {
+    fn check(&mut self) -> Result<(), Corrupt> {
         host_of(self.host)?;
         if self.is_repair && self.producer.is_none() {
             return Err(Corrupt);
         }
         let mut reader = self.records;
+        let mut before = None;
         for _ in 0..self.count {
             let record = RecordView::read(&mut reader)?;
             if record.seq.is_some() != self.producer.is_some() {
@@ -119,8 +134,12 @@ impl<'a> SubmissionView<'a> {
                 Label::new(label).map_err(|_| Corrupt)?;
                 Value::new(value).ok_or(Corrupt)?;
             }
+            let has_same_labels = before.is_some_and(|before| record.has_labels_of(&before));
+            let seq = record.seq.map_or(0, Seq::get);
+            self.outline.add(seq, record.epoch, has_same_labels);
+            before = Some(record);
         }
-        let mut reader = self.behind_records;
+        self.behind_records = reader;
         let count = usize::from(reader.u16()?);
         for _ in 0..count {
             let (from, to, why) = reader.dropped()?;
@@ -137,6 +156,11 @@ impl<'a> SubmissionView<'a> {
         } else {
             Err(Corrupt)
         }
+    }
+
+    /// What is known of the records as a whole.
+    pub fn outline(&self) -> &Outline {
+        &self.outline
     }
 
     /// The numbers that were dropped: first, last, why.
@@ -189,7 +213,7 @@ impl<'a> RecordView<'a> {
         let count = usize::from(reader.u16()?);
         let values = *reader;
         for _ in 0..count {
-            reader.skip_value()?;
+            reader.number()?;
         }
         Ok(Self {
             seq,
@@ -203,6 +227,17 @@ impl<'a> RecordView<'a> {
     pub fn values(&self) -> impl Iterator<Item = (&'a str, f64)> + use<'a> {
         let mut reader = self.values;
         (0..self.count).map_while(move |_| reader.value().ok())
+    }
+
+    /// The values alone, in the same order.
+    pub fn numbers(&self) -> impl Iterator<Item = f64> + use<'a> {
+        let mut reader = self.values;
+        (0..self.count).map_while(move |_| reader.number().ok())
+    }
+
+    fn has_labels_of(&self, other: &Self) -> bool {
+        let labels = |of: &Self| of.values().map(|(label, _)| label);
+        self.count == other.count && labels(self).eq(labels(other))
     }
 
     /// How many values there are.
@@ -268,10 +303,11 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_| Corrupt)
     }
 
-    /// Passes a value over, and does not look at it.
-    fn skip_value(&mut self) -> Result<(), Corrupt> {
+    /// Passes a value over, and does not look at its label.
+    fn number(&mut self) -> Result<f64, Corrupt> {
         let label_bytes = usize::from(self.u8()?);
-        self.take(label_bytes + size_of::<f64>()).map(drop)
+        self.take(label_bytes)?;
+        self.array().map(f64::from_le_bytes)
     }
 
     fn value(&mut self) -> Result<(&'a str, f64), Corrupt> {

@@ -1,16 +1,24 @@
 //! Encodes submissions, and groups of them.
 
+use std::ops::Range;
+
 use lizmon_protocol::name::NodeName;
-use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, SampleSet, Seq};
+use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, RecordSink, SampleSet, Seq, Value};
 
 use super::super::document::StoredDocument;
-use super::format::{HAS_DOCUMENT, HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, REMOVES_AHEAD, VERSION};
+use super::format::{
+    HAS_DOCUMENT, HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, RECORD_HEAD_BYTES, REMOVES_AHEAD, VERSION,
+};
+use super::outline::Outline;
 use super::view::{Corrupt, SubmissionView};
 
 /// Everything one request sent, encoded as it is queued, journaled and applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
     bytes: Vec<u8>,
+    /// Where the records begin, behind their number, and where they end.
+    records: Range<usize>,
+    outline: Outline,
 }
 
 impl Submission {
@@ -33,7 +41,12 @@ impl Submission {
                 bytes.extend_from_slice(producer.as_bytes());
             }
         }
-        Self { bytes }
+        push_u32(&mut bytes, 0);
+        Self {
+            records: bytes.len()..bytes.len(),
+            outline: Outline::default(),
+            bytes,
+        }
     }
 
     /// A submission of nothing but a document; one with an empty body removes it.
@@ -62,28 +75,18 @@ impl Submission {
     }
 
     /// Adds the records and the dropped numbers, which ends the submission.
-    pub fn with_records_and_dropped<'a, I>(mut self, records: I, dropped: &[Dropped]) -> Self
+    pub fn with_records_and_dropped<'a, I>(self, records: I, dropped: &[Dropped]) -> Self
     where
         I: ExactSizeIterator<Item = (Option<Seq>, Epoch, &'a SampleSet<'a>)>,
     {
-        push_u32(&mut self.bytes, records.len());
+        let mut encoder = RecordEncoder::new(self);
         for (seq, epoch, values) in records {
-            self.push_u64(seq.map_or(0, Seq::get));
-            self.push_u64(epoch.secs());
-            let count = self.push_count(values.len());
-            for (label, value) in values.iter().take(count) {
-                push_text(&mut self.bytes, label.as_str());
-                self.bytes.extend_from_slice(&value.get().to_le_bytes());
+            for (label, value) in values.iter() {
+                encoder.push_value(label.as_str(), *value);
             }
+            encoder.end(seq, epoch);
         }
-        let count = self.push_count(dropped.len());
-        for Dropped { from, to, why } in &dropped[..count] {
-            self.push_u64(from.get());
-            self.push_u64(to.get());
-            push_text(&mut self.bytes, why.as_str());
-        }
-        self.end();
-        self
+        encoder.finish(dropped)
     }
 
     /// Writes the length, which comes first.
@@ -98,18 +101,6 @@ impl Submission {
         self
     }
 
-    fn push_u64(&mut self, number: u64) {
-        self.bytes.extend_from_slice(&number.to_le_bytes());
-    }
-
-    /// Values of a record and dropped ranges of a batch are far fewer than fit: their limits are in
-    /// the protocol.
-    fn push_count(&mut self, count: usize) -> usize {
-        let count = u16::try_from(count).unwrap_or(u16::MAX);
-        self.bytes.extend_from_slice(&count.to_le_bytes());
-        usize::from(count)
-    }
-
     /// The submission as it is encoded in a group.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -117,7 +108,118 @@ impl Submission {
 
     /// What was submitted. It was encoded from checked values, so it is not checked again.
     pub fn view(&self) -> Result<SubmissionView<'_>, Corrupt> {
-        SubmissionView::parse(&self.bytes).map(|(view, _)| view)
+        SubmissionView::of_encoded(&self.bytes, self.records.clone(), self.outline)
+    }
+}
+
+/// Encodes records as they are read: see [`Submission`].
+#[derive(Debug)]
+pub struct RecordEncoder {
+    submission: Submission,
+    /// Where the record before begins, and the one whose values come.
+    before: usize,
+    record: usize,
+    /// How many values it has so far, and whether their labels are those of the record before.
+    values: u16,
+    has_same_labels: bool,
+    count: u32,
+}
+
+impl RecordEncoder {
+    /// Encodes the records of a new submission.
+    pub fn new(submission: Submission) -> Self {
+        let mut encoder = Self {
+            before: submission.bytes.len(),
+            record: submission.bytes.len(),
+            submission,
+            values: 0,
+            has_same_labels: true,
+            count: 0,
+        };
+        encoder.begin();
+        encoder
+    }
+
+    /// The same, with room for what is usually in so many bytes of JSON.
+    pub fn with_room(mut submission: Submission, json_bytes: usize) -> Self {
+        submission.bytes.reserve(json_bytes / 3 * 2);
+        Self::new(submission)
+    }
+
+    /// Makes room for the numbers before a record's values.
+    fn begin(&mut self) {
+        let bytes = &mut self.submission.bytes;
+        self.before = std::mem::replace(&mut self.record, bytes.len());
+        bytes.extend_from_slice(&[0; RECORD_HEAD_BYTES]);
+        (self.values, self.has_same_labels) = (0, true);
+    }
+
+    fn end(&mut self, seq: Option<Seq>, epoch: Epoch) {
+        let (seq, epoch) = (seq.map_or(0, Seq::get), epoch.secs());
+        let (head, _) = self.submission.bytes[self.record..].split_at_mut(RECORD_HEAD_BYTES);
+        head[..8].copy_from_slice(&seq.to_le_bytes());
+        head[8..16].copy_from_slice(&epoch.to_le_bytes());
+        head[16..].copy_from_slice(&self.values.to_le_bytes());
+        // One with fewer values than the one before has not the same.
+        let values_before = &self.submission.bytes[self.before + 16..][..2];
+        let has_same_labels = self.has_same_labels && values_before == self.values.to_le_bytes();
+        self.submission.outline.add(seq, epoch, has_same_labels);
+        self.count += 1;
+        self.begin();
+    }
+
+    /// Numbered by this producer, as the submission must have been begun.
+    pub fn set_producer(&mut self, producer: ProducerId) {
+        let end = self.submission.records.start - size_of::<u32>();
+        let bytes = producer.as_bytes();
+        self.submission.bytes[end - bytes.len()..end].copy_from_slice(bytes);
+    }
+
+    /// Ends the submission with the dropped numbers.
+    pub fn finish(self, dropped: &[Dropped]) -> Submission {
+        let Self {
+            mut submission,
+            record,
+            count,
+            ..
+        } = self;
+        let Submission { bytes, records, .. } = &mut submission;
+        bytes.truncate(record);
+        records.end = record;
+        bytes[records.start - size_of::<u32>()..records.start]
+            .copy_from_slice(&count.to_le_bytes());
+        // Far fewer than fit: the limit is in the protocol.
+        let count = u16::try_from(dropped.len()).unwrap_or(u16::MAX);
+        bytes.extend_from_slice(&count.to_le_bytes());
+        for Dropped { from, to, why } in &dropped[..usize::from(count)] {
+            bytes.extend_from_slice(&from.get().to_le_bytes());
+            bytes.extend_from_slice(&to.get().to_le_bytes());
+            push_text(bytes, why.as_str());
+        }
+        submission.end();
+        submission
+    }
+}
+
+impl RecordSink for RecordEncoder {
+    fn push_value(&mut self, label: &str, value: Value) {
+        // Far fewer than fit: the limit is in the protocol.
+        let Some(values) = self.values.checked_add(1) else {
+            return;
+        };
+        self.values = values;
+        let bytes = &mut self.submission.bytes;
+        let at = bytes.len();
+        push_text(bytes, label);
+        // With the same labels so far it would stand at the same place of the record before.
+        let in_before = self.before + (at - self.record);
+        let (end, len) = (bytes.len(), bytes.len() - at);
+        self.has_same_labels &= bytes.get(in_before..in_before + len) == Some(&bytes[at..end]);
+        bytes.extend_from_slice(&value.get().to_le_bytes());
+    }
+
+    fn end_record(&mut self, seq: Seq, epoch: Epoch) {
+        self.end(Some(seq), epoch);
     }
 }
 
