@@ -1,27 +1,62 @@
 //! One pass over the body of a batch: each value goes from the JSON to where it is needed, and
 //! nothing is built between.
 //!
-//! This knows what is right, and of what is wrong only that something is: then [`read`](super::read)
-//! reads the body again, and says what. Whatever is read here it would read as the same batch.
+//! serde_json reads a record, and of those behind it that look the same nothing but the numbers is
+//! read: [`Shape`]. This knows what is right, and of what is wrong only that something is: then
+//! [`read`](super::read) reads the body again, and says what. Whatever is read here it would read as
+//! the same batch.
+
+mod shape;
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
+use self::shape::Shape;
 use super::read::{Errors, RawDropped, find_repeated, number_in_string, take_dropped};
 use super::{
-    BATCH_RECORDS_MAX, Dropped, Epoch, RECORD_LABELS_MAX, RecordSink, Seq, SunkBatch, Value,
+    BATCH_RECORDS_MAX, Epoch, ProducerId, RECORD_LABELS_MAX, RecordSink, Seq, SunkBatch, Value,
 };
 use crate::name::Label;
 
 /// Reads a batch; `None` if it has to be read again.
 pub(super) fn read<S: RecordSink>(text: &str, sink: S) -> Option<SunkBatch<S>> {
-    let mut json = serde_json::Deserializer::from_str(text);
-    let batch = json.deserialize_map(BatchVisitor(sink)).ok()?;
-    json.end().ok()?;
-    Some(batch)
+    let (before, records) = text.split_at(text.find('[')? + 1);
+    // So it is that of the records, and not in a string.
+    serde_json::from_str::<Head>(&[before, "]}"].concat()).ok()?;
+    let mut reader = Records::new(sink);
+    let behind = reader.read_all(records)?;
+    let without_records = [before, behind].concat();
+    let frame: Frame<'_> = serde_json::from_str(&without_records).ok()?;
+    let mut errors = Errors::default();
+    let dropped = take_dropped(&frame.dropped, &mut errors);
+    Some(SunkBatch {
+        producer: frame.producer,
+        records: reader.sink,
+        dropped: errors.none_or_refuse(dropped).ok()?,
+        repair: frame.repair,
+    })
+}
+
+/// What a batch begins with, up to its records.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "records")]
+    _records: [(); 0],
+}
+
+/// A batch without its records.
+#[derive(Deserialize)]
+struct Frame<'a> {
+    producer: ProducerId,
+    #[serde(rename = "records")]
+    _records: [(); 0],
+    #[serde(borrow, default)]
+    dropped: Vec<RawDropped<'a>>,
+    #[serde(default)]
+    repair: bool,
 }
 
 /// Nobody sees it.
@@ -35,60 +70,6 @@ fn set_once<T, E: Error>(place: &mut Option<T>, value: T) -> Result<(), E> {
         None => Ok(()),
         Some(_) => Err(not_usual()),
     }
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "lowercase")]
-enum BatchField {
-    Producer,
-    Records,
-    Dropped,
-    Repair,
-    #[serde(other)]
-    Other,
-}
-
-struct BatchVisitor<S>(S);
-
-impl<'de, S: RecordSink> Visitor<'de> for BatchVisitor<S> {
-    type Value = SunkBatch<S>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a batch")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut records = self.0;
-        let (mut producer, mut dropped, mut repair) = (None, None, None);
-        let mut has_records = None;
-        while let Some(field) = map.next_key()? {
-            match field {
-                BatchField::Producer => set_once(&mut producer, map.next_value()?)?,
-                BatchField::Records => {
-                    let labels = Labels::default();
-                    let sink = &mut records;
-                    set_once(&mut has_records, ())?;
-                    map.next_value_seed(Records { sink, labels })?;
-                }
-                BatchField::Dropped => set_once(&mut dropped, dropped_ranges(map.next_value()?)?)?,
-                BatchField::Repair => set_once(&mut repair, map.next_value()?)?,
-                BatchField::Other => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        has_records.ok_or_else(not_usual)?;
-        Ok(SunkBatch {
-            producer: producer.ok_or_else(not_usual)?,
-            records,
-            dropped: dropped.unwrap_or_default(),
-            repair: repair.unwrap_or_default(),
-        })
-    }
-}
-
-fn dropped_ranges<E: Error>(raw: Vec<RawDropped<'_>>) -> Result<Vec<Dropped>, E> {
-    let mut errors = Errors::default();
-    let dropped = take_dropped(&raw, &mut errors);
-    errors.none_or_refuse(dropped).map_err(|_| not_usual())
 }
 
 /// The labels of the record before. The next one usually has the same, which are not checked again.
@@ -125,36 +106,68 @@ impl<'de> Labels<'de> {
     }
 }
 
-struct Records<'s, 'de, S> {
-    sink: &'s mut S,
-    labels: Labels<'de>,
+/// Reads records one after the other.
+struct Records<'a, S> {
+    sink: S,
+    labels: Labels<'a>,
+    /// That of the last record whose shape was another one.
+    shape: Option<Shape<'a>>,
+    /// Reused for each record.
+    values: Vec<Value>,
 }
 
-impl<'de, S: RecordSink> DeserializeSeed<'de> for Records<'_, 'de, S> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_seq(self)
-    }
-}
-
-impl<'de, S: RecordSink> Visitor<'de> for Records<'_, 'de, S> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("records")
+impl<'a, S: RecordSink> Records<'a, S> {
+    fn new(sink: S) -> Self {
+        Self {
+            sink,
+            labels: Labels::default(),
+            shape: None,
+            values: Vec::new(),
+        }
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        let mut count = 0;
-        while seq.next_element_seed(OneRecord(&mut self))?.is_some() {
-            count += 1;
-            if count > BATCH_RECORDS_MAX {
-                return Err(not_usual());
+    /// Reads to the bracket behind the last record, with which the rest begins.
+    fn read_all(&mut self, text: &'a str) -> Option<&'a str> {
+        let mut text = trim_start(text);
+        if text.starts_with(']') {
+            return Some(text);
+        }
+        for _ in 0..BATCH_RECORDS_MAX {
+            text = trim_start(self.read_one(text)?);
+            match text.strip_prefix(',') {
+                Some(next) => text = trim_start(next),
+                None => return text.starts_with(']').then_some(text),
             }
         }
-        Ok(())
+        None
     }
+
+    fn read_one(&mut self, text: &'a str) -> Option<&'a str> {
+        let shape = self.shape.as_ref();
+        let Some((seq, epoch, rest)) = shape.and_then(|of| of.read(text, &mut self.values)) else {
+            return self.read_another(text);
+        };
+        for (label, value) in self.labels.last.iter().zip(&self.values) {
+            self.sink.push_value(label.as_str(), *value);
+        }
+        self.sink.end_record(seq, epoch);
+        Some(rest)
+    }
+
+    /// Reads a record of another shape, which those behind it may have too.
+    fn read_another(&mut self, text: &'a str) -> Option<&'a str> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let numbers = json.deserialize_map(OneRecord(self)).ok()?;
+        let end = json.into_iter::<IgnoredAny>().byte_offset();
+        let (record, rest) = text.split_at_checked(end)?;
+        self.shape = numbers.and_then(|numbers| Shape::of(record, numbers));
+        Some(rest)
+    }
+}
+
+/// Without the whitespace of JSON before it.
+fn trim_start(text: &str) -> &str {
+    text.trim_start_matches([' ', '\n', '\r', '\t'])
 }
 
 #[derive(Deserialize)]
@@ -167,63 +180,62 @@ enum RecordField {
     Other,
 }
 
-struct OneRecord<'r, 's, 'de, S>(&'r mut Records<'s, 'de, S>);
+struct OneRecord<'r, 'a, S>(&'r mut Records<'a, S>);
 
-impl<'de, S: RecordSink> DeserializeSeed<'de> for OneRecord<'_, '_, 'de, S> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_map(self)
-    }
-}
-
-impl<'de, S: RecordSink> Visitor<'de> for OneRecord<'_, '_, 'de, S> {
-    type Value = ();
+impl<'de, S: RecordSink> Visitor<'de> for OneRecord<'_, 'de, S> {
+    /// How many numbers it has at most, if they are a number, an epoch and values, in this order.
+    type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a record")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let (mut seq, mut epoch, mut has_values) = (None, None, None);
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<usize>, A::Error> {
+        let (mut seq, mut epoch, mut values) = (None, None, None);
+        let mut is_in_order = true;
         while let Some(field) = map.next_key()? {
             match field {
                 RecordField::Seq => set_once(&mut seq, map.next_value()?)?,
                 RecordField::Epoch => set_once(&mut epoch, map.next_value()?)?,
                 RecordField::Values => {
-                    set_once(&mut has_values, ())?;
-                    map.next_value_seed(Values(&mut *self.0))?;
+                    is_in_order &= seq.is_some() && epoch.is_some();
+                    set_once(&mut values, map.next_value_seed(Values(&mut *self.0))?)?;
                 }
-                RecordField::Other => drop(map.next_value::<IgnoredAny>()?),
+                RecordField::Other => {
+                    is_in_order = false;
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
+            is_in_order &= epoch.is_none() || seq.is_some();
         }
-        has_values.ok_or_else(not_usual)?;
+        let values = values.ok_or_else(not_usual)?;
         let seq = seq.and_then(Seq::new).ok_or_else(not_usual)?;
         let epoch = epoch.and_then(Epoch::new).ok_or_else(not_usual)?;
         self.0.sink.end_record(seq, epoch);
-        Ok(())
+        Ok(is_in_order.then_some(values + 2))
     }
 }
 
-struct Values<'r, 's, 'de, S>(&'r mut Records<'s, 'de, S>);
+struct Values<'r, 'a, S>(&'r mut Records<'a, S>);
 
-impl<'de, S: RecordSink> DeserializeSeed<'de> for Values<'_, '_, 'de, S> {
-    type Value = ();
+impl<'de, S: RecordSink> DeserializeSeed<'de> for Values<'_, 'de, S> {
+    /// How many there are.
+    type Value = usize;
 
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<usize, D::Error> {
         json.deserialize_map(self)
     }
 }
 
-impl<'de, S: RecordSink> Visitor<'de> for Values<'_, '_, 'de, S> {
-    type Value = ();
+impl<'de, S: RecordSink> Visitor<'de> for Values<'_, 'de, S> {
+    type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("labels and values")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Records { sink, labels } = self.0;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<usize, A::Error> {
+        let Records { sink, labels, .. } = self.0;
         let mut count = 0;
         while map.next_key_seed(LabelAt(labels, count))?.is_some() {
             if count == RECORD_LABELS_MAX {
@@ -233,7 +245,8 @@ impl<'de, S: RecordSink> Visitor<'de> for Values<'_, '_, 'de, S> {
             sink.push_value(labels.last[count].as_str(), value);
             count += 1;
         }
-        labels.check_distinct(count)
+        labels.check_distinct(count)?;
+        Ok(count)
     }
 }
 

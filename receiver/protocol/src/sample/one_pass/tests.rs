@@ -88,10 +88,11 @@ fn usual_batches_are_read_in_one_pass() {
     ] {
         assert!(is_read(&of_records(records)), "{records}");
     }
-    let more = r#""dropped":[[3,5,"too old"],[9,9,"the disk was full"]],"repair":true"#;
+    let dropped = r#""dropped":[[3,5,"too old"],[9,9,"the disk was full"]]"#;
     for body in [
-        format!(r#"{{"producer":"{PRODUCER}","records":[{one}],{more}}}"#),
-        format!(r#"{{{more},"unknown":{{"a":[]}},"records":[{one}],"producer":"{PRODUCER}"}}"#),
+        format!(r#"{{"producer":"{PRODUCER}","records":[{one}],{dropped},"repair":true}}"#),
+        format!(r#"{{"repair":true,"x":{{"a":1}},"records":[{one}],"producer":"{PRODUCER}"}}"#),
+        format!(r#" {{ "producer" : "{PRODUCER}" , "records" : [ {one} , {one} ] }} "#),
     ] {
         assert!(is_read(&body), "{body}");
     }
@@ -143,12 +144,28 @@ fn what_is_wrong_is_read_again() {
         r#"{"seq":1,"epoch":2,"values":{"":1}}"#,
         r#"{"seq":1,"epoch":2,"values":{"summary:a":1}}"#,
         r#"{"seq":1,"epoch":2,"values":{"a":1},}"#,
+        r#"{"seq":1,"epoch":2,"values":{}},"#,
+        r#"{"seq":1,"epoch":2,"values":{}}{"seq":2,"epoch":2,"values":{}}"#,
+        r#"{"seq":1,"epoch":2,"values":{}},{"seq":02,"epoch":2,"values":{}}"#,
+        r#"{"seq":1,"epoch":2,"values":{"a":1}},{"seq":2,"epoch":2,"values":{"a":1.}}"#,
+        r#"{"seq":1,"epoch":2,"values":{}},{"seq":0,"epoch":2,"values":{}}"#,
+        ",",
         r#"[1,2,{}]"#,
         "null",
     ] {
         assert!(!is_read(&of_records(records)), "{records}");
     }
+    let one = r#"{"seq":1,"epoch":2,"values":{}}"#;
     for body in [
+        // Another bracket is the first.
+        format!(r#"{{"dropped":[],"records":[{one}],"producer":"{PRODUCER}"}}"#),
+        format!(r#"{{"x":"[","records":[{one}],"producer":"{PRODUCER}"}}"#),
+        format!(r#"{{"x":"[]","records":[{one}],"producer":"{PRODUCER}"}}"#),
+        format!(r#"{{"x":"[{one}]","records":[],"producer":"{PRODUCER}"}}"#),
+        format!(r#"{{"x":{{"records":[{one}]}},"records":[],"producer":"{PRODUCER}"}}"#),
+        format!(r#"{{"records":[{one}]}},"records":[],"producer":"{PRODUCER}"}}"#),
+        format!(r#"{{"producer":"{PRODUCER}","records":[{one}"#),
+        format!(r#"{{"producer":"{PRODUCER}","records":[{one}]"#),
         format!(r#"{{"producer":"{PRODUCER}"}}"#),
         r#"{"records":[]}"#.to_owned(),
         r#"{"producer":"x","records":[]}"#.to_owned(),
@@ -188,15 +205,18 @@ fn number() -> impl Strategy<Value = String> {
 }
 
 fn body() -> impl Strategy<Value = String> {
-    let label = prop::sample::select(vec!["cpu", "mem", "disk:/", "a\\u0062", "ß"]);
-    let values = prop::collection::vec((label, number()), 0..4);
-    let records = prop::collection::vec((0..5_u64, 0..5_u64, values), 0..6);
+    let labels = vec!["cpu", "mem", "disk:/", "a\\u0062", "ß", "1\\\"2"];
+    let set = prop::collection::vec(prop::sample::select(labels), 0..4);
+    // Some follow each other that have the same labels.
+    let sets = prop::collection::vec(set, 2);
+    let values = (0..2_usize, prop::collection::vec(number(), 4));
+    let records = prop::collection::vec((0..5_u64, 0..5_u64, values), 0..8);
     let space = prop::sample::select(vec!["", "", " ", "\n"]);
-    (records, space).prop_map(|(records, space)| {
+    (sets, records, space).prop_map(|(sets, records, space)| {
         let mut body = format!(r#"{{"producer":{space}"{PRODUCER}","records":{space}["#);
-        for (at, (seq, epoch, values)) in records.iter().enumerate() {
+        for (at, (seq, epoch, (set, values))) in records.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
-            let values = values.iter();
+            let values = sets[*set].iter().zip(values);
             let values = values.map(|(label, value)| format!(r#""{label}":{space}{value}"#));
             let values = values.collect::<Vec<_>>().join(",");
             let (seq, epoch) = (seq + 1, epoch * 1_000_000);
