@@ -6,7 +6,7 @@ use lizmon_protocol::delivery::{Delivery, ProducerDelivery, Removed, StampClock}
 use lizmon_protocol::name::{Label, NodeName, SUMMARY_PREFIX};
 use lizmon_protocol::sample::{BATCH_DROPPED_MAX, Dropped, Epoch, SampleSet, Seq};
 use lizmon_protocol::summary::{self, HolderState, Hosts};
-use lizmon_summary::{AHEAD_SECS_MAX, IntervalAverage, TIERS, Tier};
+use lizmon_summary::{AHEAD_SECS_MAX, IntervalAverage, TIERS, Tier, Window};
 
 use self::json::SummariesJson;
 use crate::authorize::{AcknowledgeMissing, ListHosts, Permit, ReadHost, ReadMetrics};
@@ -52,13 +52,14 @@ fn encode(
     let intervals = wanted.iter().filter_map(|(_, at, _)| TIERS.get(*at));
     let mut json = SummariesJson::with_room(intervals.map(|tier| tier.kept).sum());
     let as_of = table.as_of(table.shard_of(host), now);
+    let mut window = Window::default();
     for (name, tier, label) in wanted {
         // Locked for one window at a time, so that a host with many labels blocks no other.
         let hosts = table.shard_with(host);
         let series = hosts.get(host).and_then(|host| host.series.get(label));
-        let window = series.and_then(|series| series.window(tier, now));
+        let has_samples = series.is_some_and(|of| of.window_into(tier, now, &mut window));
         drop(hosts);
-        if let Some(window) = window {
+        if has_samples {
             json.push(&name, &window, as_of)?;
         }
     }

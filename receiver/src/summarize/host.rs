@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lizmon_protocol::name::Tag;
 use lizmon_protocol::sample::{BatchAnswer, ProducerId};
-use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TIERS};
+use lizmon_summary::{
+    AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, EpochIntervals, Series, TIERS,
+};
 
 use super::documents::Documents;
 use crate::store::record::{RecordView, SubmissionView};
@@ -291,15 +293,15 @@ fn add<'a>(
     evicted: &mut impl FnMut(&str, Bucket),
 ) {
     for record in records {
+        let intervals = EpochIntervals::of(record.epoch);
         for (label, value) in record.values() {
+            let mut evicted = |hour| evicted(label, hour);
             match all.get_mut(label) {
-                Some(series) => {
-                    series.apply_evicting(record.epoch, value, &mut |hour| evicted(label, hour));
+                Some(series) => series.apply_in(&intervals, value, &mut evicted),
+                None => {
+                    let series = all.entry(label.into()).or_default();
+                    series.apply_in(&intervals, value, &mut evicted);
                 }
-                None => all
-                    .entry(label.into())
-                    .or_default()
-                    .apply(record.epoch, value),
             }
         }
     }
@@ -328,8 +330,9 @@ fn add_same_labels<'a>(
     let mut series: Vec<_> = found.collect();
     series.sort_unstable_by_key(|(at, ..)| *at);
     for record in records {
+        let intervals = EpochIntervals::of(record.epoch);
         for ((_, label, series), value) in series.iter_mut().zip(record.numbers()) {
-            series.apply_evicting(record.epoch, value, &mut |hour| evicted(label, hour));
+            series.apply_in(&intervals, value, &mut |hour| evicted(label, hour));
         }
     }
 }

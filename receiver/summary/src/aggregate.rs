@@ -106,8 +106,12 @@ pub fn round_to_cents(x: f64) -> f64 {
     const QUICK_BELOW: f64 = (1_u64 << 40) as f64;
     const NEAR_HALF: f64 = 1e-3;
     let cents = x * 100.0;
-    if cents.abs() < QUICK_BELOW && (cents.fract().abs() - 0.5).abs() > NEAR_HALF {
-        return cents.round() / 100.0;
+    // As whole numbers: `fract` and `round` are calls.
+    let fraction = cents - cents as i64 as f64;
+    if cents.abs() < QUICK_BELOW && (fraction.abs() - 0.5).abs() > NEAR_HALF {
+        let rounded = (cents + 0.5_f64.copysign(cents)) as i64 as f64;
+        // -0.001 becomes -0.0.
+        return rounded.copysign(x) / 100.0;
     }
     round_by_decimal(x)
 }

@@ -31,5 +31,6 @@ pub use delivery::DeliverySet;
 pub use dropped::DroppedSet;
 pub use series::{Bucket, Series};
 pub use window::{
-    AHEAD_SECS_MAX, BY_HOUR_TIER, EpochRefusal, IntervalAverage, TIERS, Tier, Window, accepts,
+    AHEAD_SECS_MAX, BY_HOUR_TIER, EpochIntervals, EpochRefusal, IntervalAverage, TIERS, Tier,
+    Window, accepts,
 };

@@ -15,7 +15,7 @@ pub use self::ring::Bucket;
 use self::ring::Ring;
 use crate::aggregate::Aggregate;
 use crate::packing::Unpacker;
-use crate::window::{BY_HOUR_TIER, IntervalAverage, TIERS, Window};
+use crate::window::{BY_HOUR_TIER, EpochIntervals, IntervalAverage, TIERS, Tier, Window};
 
 /// No series can have this bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,14 +67,24 @@ impl Series {
     /// assert_eq!((evicted[0].start, evicted[0].count), (1_464_998_400, 1));
     /// ```
     pub fn apply_evicting(&mut self, epoch: u64, value: f64, evicted: &mut dyn FnMut(Bucket)) {
-        for (index, (ring, tier)) in self.rings.iter_mut().zip(&TIERS).enumerate() {
-            let Some(interval) = tier.interval_of(epoch) else {
-                continue;
-            };
-            match index {
-                BY_HOUR_TIER => ring.add(interval, value, tier, evicted),
-                _ => ring.add(interval, value, tier, &mut |_| ()),
-            }
+        self.apply_in(&EpochIntervals::of(epoch), value, evicted);
+    }
+
+    /// The same for an epoch whose intervals are known.
+    pub fn apply_in(
+        &mut self,
+        intervals: &EpochIntervals,
+        value: f64,
+        evicted: &mut dyn FnMut(Bucket),
+    ) {
+        let [by_minute, by_hour] = &mut self.rings;
+        let [minute, hour] = intervals.0;
+        let [minutes, hours] = &TIERS;
+        if let Some(minute) = minute {
+            by_minute.add(minute, value, minutes, &mut |_| ());
+        }
+        if let Some(hour) = hour {
+            by_hour.add(hour, value, hours, evicted);
         }
     }
 
@@ -90,15 +100,26 @@ impl Series {
     /// includes intervals that start at or after `now`: their samples were accepted, so a reader
     /// must find them.
     pub fn window(&self, tier: usize, now: u64) -> Option<Window> {
-        let at = TIERS.get(tier)?;
-        let mut averages: Vec<_> = self.newest_first(tier, now).take(at.given_max).collect();
-        averages.reverse();
-        (!averages.is_empty()).then_some(Window {
-            start: at.window_start(now),
-            end: now,
-            width_secs: at.width_secs,
-            averages,
-        })
+        let mut window = Window::default();
+        self.window_into(tier, now, &mut window).then_some(window)
+    }
+
+    /// The same in the memory of another window. False if there is none: then what is in the other
+    /// means nothing.
+    pub fn window_into(&self, tier: usize, now: u64, window: &mut Window) -> bool {
+        let Some((ring, tier)) = self.rings.get(tier).zip(TIERS.get(tier)) else {
+            return false;
+        };
+        let start = tier.window_start(now);
+        let averages = &mut window.averages;
+        averages.clear();
+        ring.each_from(start / tier.width_secs, |interval, aggregate| {
+            averages.push(average(interval, aggregate, tier));
+        });
+        let surplus = averages.len().saturating_sub(tier.given_max);
+        averages.drain(..surplus);
+        (window.start, window.end, window.width_secs) = (start, now, tier.width_secs);
+        !window.averages.is_empty()
     }
 
     /// The last interval of [`Series::window`].
@@ -117,17 +138,9 @@ impl Series {
         tier.into_iter().flat_map(move |(ring, tier)| {
             let start = tier.window_start(now);
             ring.newest_first()
-                .map(|(interval, aggregate)| (interval * tier.width_secs, aggregate))
-                .take_while(move |(interval_start, _)| *interval_start >= start)
+                .take_while(move |(interval, _)| interval * tier.width_secs >= start)
                 .filter(|(_, aggregate): &(u64, Aggregate)| !aggregate.is_empty())
-                .map(|(start, aggregate)| IntervalAverage {
-                    start,
-                    end: start + tier.width_secs,
-                    count: aggregate.count(),
-                    avg: aggregate.avg(),
-                    min: aggregate.min(),
-                    max: aggregate.max(),
-                })
+                .map(|(interval, aggregate)| average(interval, &aggregate, tier))
         })
     }
 
@@ -291,6 +304,18 @@ impl Series {
     /// The memory of the series in bytes, including the struct itself.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.rings.iter().map(Ring::cell_bytes).sum::<usize>()
+    }
+}
+
+fn average(interval: u64, aggregate: &Aggregate, tier: &Tier) -> IntervalAverage {
+    let start = interval * tier.width_secs;
+    IntervalAverage {
+        start,
+        end: start + tier.width_secs,
+        count: aggregate.count(),
+        avg: aggregate.avg(),
+        min: aggregate.min(),
+        max: aggregate.max(),
     }
 }
 

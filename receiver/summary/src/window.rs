@@ -75,6 +75,31 @@ impl Tier {
     }
 }
 
+/// The intervals of one epoch. A record has one epoch for all its values: see
+/// [`Series::apply_in`](crate::Series::apply_in).
+#[derive(Debug, Clone, Copy)]
+pub struct EpochIntervals(pub(crate) [Option<EpochInterval>; TIERS.len()]);
+
+/// The interval of an epoch in one tier.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EpochInterval {
+    /// Its number, counted from 1970.
+    pub(crate) number: u64,
+    /// The bit of its slot.
+    pub(crate) bit: u64,
+}
+
+impl EpochIntervals {
+    /// Of epoch 0 there are none.
+    pub fn of(epoch: u64) -> Self {
+        Self(TIERS.map(|tier| {
+            let number = tier.interval_of(epoch)?;
+            let bit = 1 << tier.slot_of_interval(number);
+            Some(EpochInterval { number, bit })
+        }))
+    }
+}
+
 /// Why an epoch is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpochRefusal {
@@ -104,7 +129,7 @@ pub fn accepts(epoch: u64, now: u64) -> Result<(), EpochRefusal> {
 }
 
 /// One series in one tier, as a reader gets it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Window {
     /// The start of the window.
     pub start: u64,

@@ -9,7 +9,7 @@
 
 use crate::aggregate::Aggregate;
 use crate::packing::{Unpacker, pack_count, pack_number};
-use crate::window::{TIERS, Tier};
+use crate::window::{EpochInterval, TIERS, Tier};
 
 /// How many of the newest cells [`Ring::pack`] leaves open: a sample that is a little late finds its
 /// interval among them.
@@ -85,6 +85,25 @@ impl Ring {
         (self.oldest..).zip(self.packed().chain(self.open.iter().copied()))
     }
 
+    /// The intervals with samples from this one on, oldest first.
+    pub(super) fn each_from(&self, first: u64, mut each: impl FnMut(u64, &Aggregate)) {
+        let mut interval = self.oldest;
+        let mut next = |cell: &Aggregate| {
+            if interval >= first && !cell.is_empty() {
+                each(interval, cell);
+            }
+            interval += 1;
+        };
+        let mut unpacker = Unpacker(&self.packed);
+        for _ in 0..self.packed_cells {
+            let Some(cell) = unpack_cell(&mut unpacker) else {
+                break;
+            };
+            next(&cell);
+        }
+        self.open.iter().for_each(next);
+    }
+
     fn packed(&self) -> impl Iterator<Item = Aggregate> {
         let mut unpacker = Unpacker(&self.packed);
         (0..self.packed_cells).map_while(move |_| unpack_cell(&mut unpacker))
@@ -93,14 +112,22 @@ impl Ring {
     /// Adds a sample, unless the interval is too old. `evicted` gets the intervals that leave.
     pub(super) fn add(
         &mut self,
-        interval: u64,
+        interval: EpochInterval,
         value: f64,
         tier: &Tier,
         evicted: &mut dyn FnMut(Bucket),
     ) {
-        if let Some(aggregate) = self.entry(interval, tier, evicted) {
+        let EpochInterval { number, bit } = interval;
+        // Usually it is among the open ones, and nothing is too old.
+        let open_from = self.oldest + self.packed_cells as u64;
+        let place = number.checked_sub(open_from).map(|at| at as usize);
+        let cell = match place.filter(|at| *at < self.open.len()) {
+            Some(at) => self.open.get_mut(at),
+            None => self.entry(number, tier, evicted),
+        };
+        if let Some(aggregate) = cell {
             aggregate.add(value);
-            self.dirty |= bit(interval, tier);
+            self.dirty |= bit;
         }
     }
 
