@@ -17,10 +17,10 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput};
 use lizmon_pki::crl::Crl;
 use lizmon_protocol::name::Label;
-use lizmon_protocol::sample::{parse_batch, parse_sample_set};
+use lizmon_protocol::sample::{ProducerId, parse_batch, parse_sample_set, read_batch};
 use lizmon_receiver::authorize::Caller;
 use lizmon_receiver::query;
-use lizmon_receiver::store::record::{Group, Submission};
+use lizmon_receiver::store::record::{Group, RecordEncoder, Submission};
 use lizmon_receiver::summarize::Summarizer;
 use lizmon_receiver::token::Tokens;
 use rcgen::{
@@ -63,6 +63,11 @@ fn parse(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(RECORDS));
     group.bench_function("a batch of 5,000 records of two values", |bencher| {
         bencher.iter(|| parse_batch(black_box(body.as_bytes())).unwrap());
+    });
+    let producer = Some(ProducerId::from_bytes([7; 16]));
+    let encoder = || RecordEncoder::new(Submission::new(&name(1), NOW, producer, NOW));
+    group.bench_function("the same, encoded for the journal", |bencher| {
+        bencher.iter(|| read_batch(black_box(body.as_bytes()), encoder).unwrap());
     });
     group.finish();
 }
