@@ -1,6 +1,6 @@
 //! Single samples over 64 keep-alive mutual-TLS HTTP/1.1 connections: what the receiver does with a
 //! second of CPU, beside a bare axum-server handler that reads the body and answers 204 with the
-//! same TLS configuration.
+//! same TLS settings.
 //!
 //! ```text
 //! cargo bench -p lizmon-benches --profile dist --bench ingest -- [SECONDS] [ROUNDS]
@@ -30,10 +30,9 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
 use http::StatusCode;
-use lizmon_benches::cpu;
-use lizmon_mtls::TlsMin;
-use lizmon_mtls::trust::{TrustFiles, TrustWriter};
-use lizmon_receiver::{Clock, Clocks, Config, Receiver};
+use lizmon_benches::{bare, cpu};
+use lizmon_mtls::trust::TrustFiles;
+use lizmon_receiver::{Clocks, Config, Receiver};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -89,24 +88,10 @@ fn tell(address: SocketAddr) -> Result<()> {
 
 #[tokio::main]
 async fn serve_bare(folder: &Path) -> Result<()> {
-    let clock: Clock = Arc::new(now);
-    let (_writer, trust) =
-        TrustWriter::open(trust_files(folder), clock, TlsMin::default()).context("trust")?;
-    let listener = listen()?;
-    tell(listener.local_addr().context("an address")?)?;
     let handler = |_body: Bytes| async { StatusCode::NO_CONTENT };
     let router = Router::new().route("/api/perf/{host}/{epoch}", post(handler));
-    let config =
-        axum_server::tls_rustls::RustlsConfig::from_config(trust.current().server_config());
-    let acceptor = axum_server::tls_rustls::RustlsAcceptor::new(config)
-        .acceptor(axum_server::accept::NoDelayAcceptor);
-    let server = axum_server::from_tcp(listener)
-        .context("a server")?
-        .acceptor(acceptor);
-    server
-        .serve(router.into_make_service())
-        .await
-        .context("served")
+    let files = trust_files(folder);
+    bare::serve((&files.cert, &files.key, &files.ca), router, tell).await
 }
 
 #[tokio::main]

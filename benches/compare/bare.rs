@@ -1,21 +1,15 @@
-//! The baseline: axum-server with the receiver's TLS settings, whose handlers read the body and
-//! answer.
+//! What the baseline answers: its handlers read the body.
 
-use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::Path as RoutePath;
 use axum::routing::{get, post};
 use http::StatusCode;
-use lizmon_mtls::trust::{TrustFiles, TrustWriter};
-use lizmon_mtls::{Clock, TlsMin};
+use lizmon_benches::bare;
 use lizmon_protocol::route;
-
-use crate::scene::now;
 
 /// As long as a receiver's.
 pub(crate) const TOKEN_BYTES: usize = 700;
@@ -25,26 +19,16 @@ pub(crate) const BYTES: &str = "/bytes";
 /// Serves until it is ended by a signal.
 #[tokio::main]
 pub(crate) async fn serve(certs: &Path) -> Result<()> {
-    let files = TrustFiles {
-        cert: certs.join("receivers/rx.crt"),
-        key: certs.join("receivers/rx.key"),
-        ca: certs.join("root.crt"),
-        crl: certs.join("crl.pem"),
+    let files = (
+        &*certs.join("receivers/rx.crt"),
+        &*certs.join("receivers/rx.key"),
+        &*certs.join("root.crt"),
+    );
+    let started = |address| {
+        eprintln!("READY on {address}");
+        Ok(())
     };
-    let clock: Clock = Arc::new(now);
-    let (_writer, trust) = TrustWriter::open(files, clock, TlsMin::default()).context("trust")?;
-    let listener = TcpListener::bind("127.0.0.1:0").context("a free port")?;
-    let address = listener.local_addr().context("an address")?;
-    let config =
-        axum_server::tls_rustls::RustlsConfig::from_config(trust.current().server_config());
-    let acceptor = axum_server::tls_rustls::RustlsAcceptor::new(config)
-        .acceptor(axum_server::accept::NoDelayAcceptor);
-    let server = axum_server::from_tcp(listener)
-        .context("a server")?
-        .acceptor(acceptor);
-    eprintln!("READY on {address}");
-    let served = server.serve(router().into_make_service());
-    served.await.context("served")
+    bare::serve(files, router(), started).await
 }
 
 fn router() -> Router {

@@ -30,6 +30,7 @@ mod head_refusal;
 mod host;
 pub mod identity;
 mod jws;
+mod known_signatures;
 pub mod limits;
 pub mod proxies;
 mod proxy_protocol;

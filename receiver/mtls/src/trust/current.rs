@@ -22,6 +22,7 @@ use super::warning::TrustWarning;
 use crate::Clock;
 use crate::handshake::{DomainVerifier, server_config};
 use crate::identity::Identity;
+use crate::known_signatures;
 use crate::refusal::PeerRefusal;
 use crate::revocation::{self, CrlStatus};
 use crate::version::TlsMin;
@@ -128,7 +129,7 @@ impl Trust {
             intermediates.clone(),
             parts.crls.clone(),
             RevocationPolicy::CrlRequired,
-            provider.signature_verification_algorithms.all,
+            known_signatures::algorithms(),
         );
         let missing = revocation::missing(&parts.crls, &chain, roots);
         let verifier = Arc::new(DomainVerifier {
