@@ -48,7 +48,7 @@ pub(crate) fn commit_all(store: &mut dyn Store, summarizer: &mut Summarizer) -> 
     let mut pauses = Vec::new();
     loop {
         let began = Instant::now();
-        if !summarizer.commit_oldest(store, u64::MAX, None).unwrap() {
+        if summarizer.commit_oldest(store, u64::MAX, None, 1).unwrap() == 0 {
             return pauses;
         }
         pauses.push(began.elapsed());

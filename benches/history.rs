@@ -90,8 +90,9 @@ fn hourly_rounds(folder: &Path, retention: HistoryRetention, hours: u64) -> Vec<
         }
         let began = Instant::now();
         while summarizer
-            .commit_oldest(&mut *store, u64::MAX, None)
+            .commit_oldest(&mut *store, u64::MAX, None, 1)
             .unwrap()
+            > 0
         {}
         rounds.push(began.elapsed());
     }

@@ -75,10 +75,10 @@ impl Receiver {
         loop {
             let committed =
                 self.summarizer
-                    .commit_oldest(&mut self.store, u64::MAX, Some(self.now));
+                    .commit_oldest(&mut self.store, u64::MAX, Some(self.now), 1);
             match committed {
-                Ok(true) => (),
-                Ok(false) => return is_done,
+                Ok(0) => return is_done,
+                Ok(_) => (),
                 Err(_) => {
                     is_done = false;
                     return is_done;

@@ -37,13 +37,13 @@ const PROBE_EVERY_SECS: u64 = 2;
 /// requests.
 #[derive(Debug, Clone, Copy)]
 struct CommitPace {
-    each_sec: u64,
+    each_sec: usize,
     /// When the round began.
     began: u64,
     /// The second at which a commit was last asked for.
     sec: u64,
     /// How many more may come in it.
-    left: u64,
+    left: usize,
 }
 
 /// A store, its summaries, and the one order in which they change. No thread and no clock: readings
@@ -189,7 +189,8 @@ impl GroupCommit for Committer {
         let appends = self.summarizer.appends();
         let is_due = now - self.committed_at >= COMMIT_AFTER_SECS
             || appends - self.committed_appends >= COMMIT_AFTER_APPENDS;
-        if is_due && self.may_commit(now) {
+        let shards_max = if is_due { self.may_commit(now) } else { 0 };
+        if shards_max > 0 {
             // Everything that had changed by the last round is committed before the next begins.
             // After a failure everything is due at once: only that shows whether commits work
             // again.
@@ -199,13 +200,16 @@ impl GroupCommit for Committer {
             };
             match self
                 .summarizer
-                .commit_oldest(&mut *self.store, through, expiry)
+                .commit_oldest(&mut *self.store, through, expiry, shards_max)
             {
-                Ok(true) => {
-                    is_more_due |= self.pace.is_some_and(|pace| pace.left > 0);
+                Ok(committed @ 1..) => {
+                    if let Some(pace) = &mut self.pace {
+                        pace.left = pace.left.saturating_sub(committed);
+                        is_more_due |= pace.left > 0;
+                    }
                     self.status.committed();
                 }
-                Ok(false) => {
+                Ok(_) => {
                     // The next round is due as long after the beginning of this one.
                     let began = self.pace.take().map_or(now, |pace| pace.began.min(now));
                     self.status.works(Task::Commit);
@@ -234,12 +238,12 @@ impl GroupCommit for Committer {
 }
 
 impl Committer {
-    /// Whether the next shard's turn has come: the commits of a round are spread over as many seconds
-    /// as the next round takes to come. Not while something fails.
-    fn may_commit(&mut self, now: u64) -> bool {
-        let changed = || self.summarizer.changed_shards() as u64;
+    /// How many shards may be committed now: the commits of a round are spread over as many seconds
+    /// as the next round takes to come. Not while something fails: then one is.
+    fn may_commit(&mut self, now: u64) -> usize {
+        let changed = || self.summarizer.changed_shards();
         let begin = || CommitPace {
-            each_sec: changed().div_ceil(COMMIT_AFTER_SECS).max(1),
+            each_sec: changed().div_ceil(COMMIT_AFTER_SECS as usize).max(1),
             began: now,
             sec: now,
             left: 0,
@@ -248,10 +252,11 @@ impl Committer {
         if pace.sec != now || self.pace.is_none() {
             (pace.sec, pace.left) = (now, pace.each_sec);
         }
-        let may = pace.left > 0 || self.status.is_in_trouble();
-        pace.left = pace.left.saturating_sub(1);
         self.pace = Some(pace);
-        may
+        match self.status.is_in_trouble() {
+            true => pace.left.max(1),
+            false => pace.left,
+        }
     }
 
     /// Appends what was admitted. For each shard that has some, its position; none if it could not

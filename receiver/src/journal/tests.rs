@@ -409,34 +409,47 @@ fn a_failed_store_is_reported_and_recovers_without_requests() {
     assert_eq!(disk.journal_len(), 0);
 }
 
-/// The story: every twenty seconds requests waited while all shards were committed one after the
-/// other.
-#[test]
-fn the_commits_of_a_round_are_spread_over_its_time() {
-    let disk = MemoryDisk::default();
-    let mut committer = committer(&disk);
+/// A committer in which all shards have changed, at 40 s, when the next round begins. Each host has
+/// so many labels.
+fn committer_with_all_changed(labels_of_each: usize) -> Committer {
+    let mut committer = committer(&MemoryDisk::default());
     for host in 0..500 {
         let name = format!("h{host}");
-        let submission = keyed_by(&name, producer(1), &[(1, NOW)], &labels(0..1));
+        let labels = labels(0..labels_of_each);
+        let submission = keyed_by(&name, producer(1), &[(1, NOW)], &labels);
         let at = ClockReading::of_one(NOW);
         let answers = committer.take(std::iter::once((&submission, NOW)), at);
         assert!(answers[0].is_ok());
     }
-    let all = committer.summarizer().changed_shards();
-    assert_eq!(all, 64);
+    assert_eq!(committer.summarizer().changed_shards(), 64);
     // What came in this round is committed in the next.
     committer.maintain(ClockReading::of_one(NOW + 20));
-    let mut left = all;
-    for sec in 40..60 {
-        let at = ClockReading::of_one(NOW + sec);
-        // As often as it says that more is due, and then as often as groups come.
-        let asked = (0..100).take_while(|_| committer.maintain(at)).count();
-        (0..10).for_each(|_| _ = committer.maintain(at));
-        let before = std::mem::replace(&mut left, committer.summarizer().changed_shards());
-        assert_eq!(before - left, before.min(4), "second {sec}");
-        assert!(asked < 4, "{asked}");
+    committer
+}
+
+/// The story: every twenty seconds requests waited while all shards were committed one after the
+/// other.
+#[test]
+fn the_commits_of_a_round_are_spread_over_its_time() {
+    // Small shards are committed with one sync, large ones one by one: it says that more is due.
+    for (labels_of_each, more) in [(1, 0), (20, 3)] {
+        let mut committer = committer_with_all_changed(labels_of_each);
+        let mut left = 64;
+        for sec in 40..60 {
+            let at = ClockReading::of_one(NOW + sec);
+            // As often as it says that more is due, and then as often as groups come.
+            let asked = (0..100).take_while(|_| committer.maintain(at)).count();
+            (0..10).for_each(|_| _ = committer.maintain(at));
+            let before = std::mem::replace(&mut left, committer.summarizer().changed_shards());
+            assert_eq!(before - left, before.min(4), "second {sec}");
+            assert_eq!(asked, if before > 0 { more } else { 0 }, "second {sec}");
+        }
+        assert_eq!(left, 0);
     }
-    assert_eq!(left, 0);
+    let mut committer = committer_with_all_changed(1);
+    for sec in 40..60 {
+        committer.maintain(ClockReading::of_one(NOW + sec));
+    }
     // The rounds are no longer for it: one began at 40, and the next at 60.
     let submission = keyed_by("h0", producer(1), &[(2, NOW)], &labels(0..1));
     committer.take(

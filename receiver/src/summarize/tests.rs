@@ -211,11 +211,11 @@ proptest! {
                     steady.take(&submission);
                 }
                 Step::Commit => {
-                    broken.summarizer.commit_oldest(&mut broken.store, u64::MAX, Some(NOW)).unwrap();
+                    broken.summarizer.commit_oldest(&mut broken.store, u64::MAX, Some(NOW), 1).unwrap();
                 }
                 Step::FailedCommit => {
                     broken.disk.set_failing(true);
-                    let _ = broken.summarizer.commit_oldest(&mut broken.store, u64::MAX, Some(NOW));
+                    let _ = broken.summarizer.commit_oldest(&mut broken.store, u64::MAX, Some(NOW), 1);
                     broken.disk.set_failing(false);
                 }
                 Step::Crash => broken = Pipeline::open(broken.disk),
@@ -301,8 +301,9 @@ fn documents_survive_like_samples() {
 fn commit_all(pipeline: &mut Pipeline, now: u64) {
     while pipeline
         .summarizer
-        .commit_oldest(&mut pipeline.store, u64::MAX, Some(now))
+        .commit_oldest(&mut pipeline.store, u64::MAX, Some(now), 1)
         .unwrap()
+        > 0
     {}
 }
 

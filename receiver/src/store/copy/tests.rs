@@ -87,8 +87,9 @@ fn filled(folder: &Path, hosts: &[&str]) -> StorePlace {
     append(&mut *store, hosts, 1);
     let mut summarizer = Summarizer::open(&mut *store, NOW).unwrap();
     while summarizer
-        .commit_oldest(&mut *store, u64::MAX, None)
+        .commit_oldest(&mut *store, u64::MAX, None, 1)
         .unwrap()
+        > 0
     {}
     append(&mut *store, &hosts[1..], 11);
     StorePlace::Folder(folder.to_owned())
