@@ -46,6 +46,8 @@ pub(super) struct ProducerLog {
     pub(super) newest_epoch: u64,
     /// What the backend has not stored yet: the newest records.
     pub(super) unsaved: VecDeque<StoredRecord>,
+    /// What the backend has stored last: it is mostly what is sent next.
+    pub(super) last_saved: Option<StoredRecord>,
     /// In the order of the spool's destinations.
     pub(super) destinations: Vec<DestinationProgress>,
     /// What each destination may have received without an answer. It includes all that an earlier
@@ -80,6 +82,7 @@ impl ProducerLog {
             sendable_below: 1,
             newest_epoch: 0,
             unsaved: VecDeque::new(),
+            last_saved: None,
             destinations: vec![DestinationProgress::default(); destinations],
             possibly_delivered: vec![Ranges::default(); destinations],
             is_dirty: true,
@@ -132,6 +135,7 @@ impl ProducerLog {
             sendable_below: state.next,
             newest_epoch: state.newest_epoch,
             unsaved: VecDeque::new(),
+            last_saved: None,
             destinations: destinations.iter().map(progress).collect(),
             possibly_delivered: vec![possibly_delivered; destinations.len()],
             is_dirty: true,
@@ -162,7 +166,10 @@ impl ProducerLog {
 
     /// The backend has stored all of it.
     pub(super) fn saved(&mut self) {
-        self.unsaved.clear();
+        if let Some(last) = self.unsaved.pop_back() {
+            self.last_saved = Some(last);
+            self.unsaved.clear();
+        }
         self.stored_next = self.next;
         self.sendable_below = self.next;
         self.is_dirty = false;

@@ -368,6 +368,11 @@ impl<B: SpoolBackend> Spool<B> {
         records_max: usize,
     ) -> Vec<StoredRecord> {
         let log = &self.logs[at];
+        if let Some(last) = &log.last_saved
+            && (from, to) == (last.seq.get(), last.seq.get())
+        {
+            return vec![last.clone()];
+        }
         let stored_to = to.min(log.first_unsaved() - 1);
         let mut records = Vec::new();
         if from <= stored_to {

@@ -8,7 +8,6 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::iter::repeat;
 use std::path::Path;
 
 use super::super::backend::{CHECKPOINTS_MAX, SeqCheckpoint};
@@ -19,6 +18,11 @@ pub(super) const LOCK: &str = "lock";
 const MAGIC: &str = "lizmon-spool 1";
 /// A line, padded with blanks.
 const LINE_BYTES: usize = 128;
+const BLANK_LINE: [u8; LINE_BYTES] = {
+    let mut line = [b' '; LINE_BYTES];
+    line[LINE_BYTES - 1] = b'\n';
+    line
+};
 
 /// Locked until it is dropped.
 #[derive(Debug)]
@@ -63,7 +67,7 @@ impl LockFile {
         durable: bool,
     ) -> io::Result<()> {
         self.0.seek(SeekFrom::Start(0))?;
-        self.0.write_all(write_all(checkpoints).as_bytes())?;
+        self.0.write_all(&write_all(checkpoints))?;
         match durable {
             true => self.0.sync_data(),
             false => Ok(()),
@@ -71,14 +75,11 @@ impl LockFile {
     }
 }
 
-fn write_all(checkpoints: &[SeqCheckpoint]) -> String {
-    let mut lines = String::with_capacity(CHECKPOINTS_MAX * LINE_BYTES);
-    let checkpoints = checkpoints.iter().map(|checkpoint| write(*checkpoint));
-    for line in checkpoints
-        .chain(repeat(String::new()))
-        .take(CHECKPOINTS_MAX)
-    {
-        lines.push_str(&format!("{line:<width$}\n", width = LINE_BYTES - 1));
+fn write_all(checkpoints: &[SeqCheckpoint]) -> Vec<u8> {
+    let mut lines = BLANK_LINE.repeat(CHECKPOINTS_MAX);
+    for (checkpoint, line) in checkpoints.iter().zip(lines.chunks_exact_mut(LINE_BYTES)) {
+        let text = write(*checkpoint);
+        line[..text.len()].copy_from_slice(text.as_bytes());
     }
     lines
 }

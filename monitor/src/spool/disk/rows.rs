@@ -7,8 +7,8 @@ use super::super::backend::{LogChange, LogState, StoredLog, StoredRecord, values
 use super::super::ranges::Ranges;
 use super::database::SELECT_LOG;
 
-const UPSERT_LOG: &str = "INSERT INTO producer_log(producer, state, crc) VALUES (?1, ?2, ?3)
-    ON CONFLICT(producer) DO UPDATE SET state = excluded.state, crc = excluded.crc RETURNING id";
+const INSERT_LOG: &str = "INSERT INTO producer_log(state, crc, producer) VALUES (?1, ?2, ?3)";
+const UPDATE_LOG: &str = "UPDATE producer_log SET state = ?1, crc = ?2 WHERE id = ?3";
 const UPSERT_RECORD: &str =
     "INSERT OR REPLACE INTO record(log, seq, epoch, crc, samples) VALUES (?1, ?2, ?3, ?4, ?5)";
 
@@ -54,43 +54,56 @@ fn inventory(
 }
 
 /// Makes all changes in one transaction. Returns the bytes that were freed.
-pub(super) fn commit(
-    database: &mut Connection,
-    changes: &[LogChange<'_>],
-) -> rusqlite::Result<u64> {
-    let transaction = database.transaction()?;
+pub(super) fn commit(database: &Connection, changes: &[LogChange<'_>]) -> rusqlite::Result<u64> {
+    // Not as rusqlite's transaction, whose statements are parsed each time.
+    database.prepare_cached("BEGIN")?.execute([])?;
+    let committed = change_all(database, changes).and_then(|freed| {
+        database.prepare_cached("COMMIT")?.execute([])?;
+        Ok(freed)
+    });
+    // SQLite has rolled back by itself after some errors.
+    if committed.is_err() && !database.is_autocommit() {
+        database.execute_batch("ROLLBACK")?;
+    }
+    committed
+}
+
+fn change_all(database: &Connection, changes: &[LogChange<'_>]) -> rusqlite::Result<u64> {
     let mut freed = 0;
     for change in changes {
-        let log_id = upsert_log(&transaction, &change.state)?;
+        let log_id = upsert_log(database, &change.state)?;
         let below = match change.is_finished {
             true => i64::MAX,
             false => change.state.first as i64,
         };
-        freed += remove_records(&transaction, log_id, below)?;
+        freed += remove_records(database, log_id, below)?;
         if change.is_finished {
-            transaction
+            database
                 .prepare_cached("DELETE FROM producer_log WHERE id = ?1")?
                 .execute([log_id])?;
             continue;
         }
         for record in &change.append {
-            upsert_record(&transaction, log_id, change.state.producer, record)?;
+            upsert_record(database, log_id, change.state.producer, record)?;
         }
     }
-    transaction.commit()?;
     Ok(freed)
 }
 
+/// Without RETURNING: SQLite makes a table in memory for that, with each statement.
 fn remove_records(database: &Connection, log_id: i64, below: i64) -> rusqlite::Result<u64> {
-    let mut statement = database.prepare_cached(
-        "DELETE FROM record WHERE log = ?1 AND seq < ?2 RETURNING length(samples)",
-    )?;
-    let mut rows = statement.query([log_id, below])?;
-    let mut freed = 0;
-    while let Some(row) = rows.next()? {
-        freed += values_bytes(row.get::<_, i64>(0)?.unsigned_abs());
+    let (records, bytes): (i64, i64) = database
+        .prepare_cached(
+            "SELECT count(*), ifnull(sum(length(samples)), 0) FROM record WHERE log = ?1 AND seq < ?2",
+        )?
+        .query_row([log_id, below], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if records == 0 {
+        return Ok(0);
     }
-    Ok(freed)
+    database
+        .prepare_cached("DELETE FROM record WHERE log = ?1 AND seq < ?2")?
+        .execute([log_id, below])?;
+    Ok(records.unsigned_abs() * values_bytes(0) + bytes.unsigned_abs())
 }
 
 /// Writes a log's state. Returns its id.
@@ -98,11 +111,23 @@ pub(super) fn upsert_log(database: &Connection, state: &LogState) -> rusqlite::R
     let json = serde_json::to_string(state)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let crc = log_crc(state.producer, &json);
+    if let Some(log_id) = find_log(database, state.producer)? {
+        database
+            .prepare_cached(UPDATE_LOG)?
+            .execute(params![json, crc, log_id])?;
+        return Ok(log_id);
+    }
     database
-        .prepare_cached(UPSERT_LOG)?
-        .query_row(params![state.producer.as_bytes(), json, crc], |row| {
-            row.get(0)
-        })
+        .prepare_cached(INSERT_LOG)?
+        .execute(params![json, crc, state.producer.as_bytes()])?;
+    Ok(database.last_insert_rowid())
+}
+
+fn find_log(database: &Connection, producer: ProducerId) -> rusqlite::Result<Option<i64>> {
+    database
+        .prepare_cached("SELECT id FROM producer_log WHERE producer = ?1")?
+        .query_row([producer.as_bytes()], |row| row.get(0))
+        .optional()
 }
 
 pub(super) fn upsert_record(
@@ -135,11 +160,7 @@ pub(super) fn read(
     to: u64,
     records_max: usize,
 ) -> rusqlite::Result<Vec<StoredRecord>> {
-    let log_id: Option<i64> = database
-        .prepare_cached("SELECT id FROM producer_log WHERE producer = ?1")?
-        .query_row([producer.as_bytes()], |row| row.get(0))
-        .optional()?;
-    let Some(log_id) = log_id else {
+    let Some(log_id) = find_log(database, producer)? else {
         return Ok(Vec::new());
     };
     let mut statement = database.prepare_cached(

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 use super::checkpoints::LOCK;
 use super::*;
-use crate::spool::{DISK_BYTES_MAX, Spool, SpoolLimits, StoredBatch, drop_reason};
+use crate::spool::limits::FAILED_RETRY_SECS;
+use crate::spool::{DISK_BYTES_MAX, Event, Spool, SpoolLimits, StoredBatch, drop_reason};
 
 const DATABASE: &str = "spool.db";
 const LOG: &str = "spool.db-wal";
@@ -106,6 +107,33 @@ fn a_restart_changes_nothing() {
     let (records, lost) = drain(&mut open(folder.path(), 90));
     let numbers: Vec<u64> = records.iter().map(|(_, seq, _)| *seq).collect();
     assert_eq!((numbers, lost), (vec![1, 2, 3, 4, 5], 0));
+}
+
+/// SQLite undoes the statement that fails, and not those before it.
+#[test]
+fn a_commit_that_fails_midway_is_undone() {
+    let folder = TempDir::new().unwrap();
+    let mut spool = open(folder.path(), 0);
+    let execute = |spool: &Spool<DiskBackend>, sql: &str| {
+        let opened = spool.backend().opened.as_ref().unwrap();
+        opened.database.execute_batch(sql).unwrap();
+    };
+    push(&mut spool, 1..=3);
+    let refusal = "CREATE TEMP TRIGGER refusal BEFORE INSERT ON record WHEN new.seq = 4
+        BEGIN SELECT RAISE(FAIL, 'refused'); END";
+    execute(&spool, refusal);
+    push(&mut spool, [4]);
+    let failed = spool.take_events();
+    assert!(
+        matches!(&failed[..], [Event::BackendFailed(_)]),
+        "{failed:?}"
+    );
+    execute(&spool, "DROP TRIGGER refusal");
+    push(&mut spool, [5 + FAILED_RETRY_SECS]);
+    assert_eq!(spool.take_events(), [Event::BackendRecovered]);
+    let (records, lost) = drain(&mut open(copy(folder.path()).path(), 1));
+    let epochs: Vec<u64> = records.iter().map(|(_, _, epoch)| *epoch).collect();
+    assert_eq!((epochs, lost), (vec![1, 2, 3, 4, 5 + FAILED_RETRY_SECS], 0));
 }
 
 #[test]

@@ -38,6 +38,25 @@ fn a_full_disk_stops_nothing() {
     assert_eq!(spool.backend().records(), 5);
 }
 
+/// It was written a moment ago, and need not be read to be sent.
+#[test]
+fn the_newest_record_is_sent_while_reads_fail() {
+    let mut spool = new();
+    spool.backend_mut().set_faults(Faults {
+        reads: true,
+        ..Faults::default()
+    });
+    push(&mut spool, [100]);
+    check(&mut spool, 0, (9, 9), &[1], &[]);
+    deliver(&mut spool, 0, 9, 9);
+    push(&mut spool, [101]);
+    check(&mut spool, 0, (9, 9), &[2], &[]);
+    // The other destination has two to get.
+    check(&mut spool, 1, (9, 9), &[], &[]);
+    spool.backend_mut().set_faults(Faults::default());
+    check(&mut spool, 1, (9, 9), &[1, 2], &[]);
+}
+
 /// A disk may block before it fails: it is not tried each second.
 #[test]
 fn a_failing_disk_is_retried_after_a_while() {
