@@ -7,6 +7,7 @@ mod recorder;
 mod sampling;
 mod shared;
 mod stamp;
+mod timer;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use lizmon_pki::server_crls::ServerCrls;
 use lizmon_protocol::name::{NodeName, Role, SpiffeId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
 use self::facts_teller::FactsTeller;
@@ -36,8 +37,9 @@ use crate::spool::memory::MemoryBackend;
 use crate::spool::{MEMORY_BYTES_MAX, Machine, Origin, Spool, SpoolLimits};
 use crate::tick::Ticker;
 
-/// How often it is told that the monitor works.
-const ALIVE_EVERY: Duration = Duration::from_secs(1);
+/// It is told that the monitor works with each sample, and where there is none for so long: with a
+/// sample a second no timer wakes it up for that.
+const ALIVE_WITHIN: Duration = Duration::from_millis(1_500);
 /// How long a stop waits for pending records to be delivered.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -134,7 +136,7 @@ impl Agent {
         })
     }
 
-    /// Calls this every second while it runs.
+    /// Calls this every second or two while it runs.
     pub fn telling_alive(self, alive: Arc<dyn Fn() + Send + Sync>) -> Self {
         Self { alive, ..self }
     }
@@ -202,15 +204,16 @@ impl Agent {
         let thread = sampling.start().map_err(AgentStartError::Thread)?;
         let mut ready = Some(ready);
         let mut shutdown = pin!(shutdown);
-        let mut living = tokio::time::interval(ALIVE_EVERY);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(ended) = publishers.join_next() => resume_panic(ended),
-                _ = living.tick() => (self.alive)(),
+                // Begun anew with each sample.
+                () = sleep(ALIVE_WITHIN) => (self.alive)(),
                 sample = waiting.recv() => match sample {
                     Some(sample) => {
                         recorder.record(sample);
+                        (self.alive)();
                         if let Some(ready) = ready.take() {
                             ready();
                         }

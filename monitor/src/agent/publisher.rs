@@ -9,10 +9,11 @@ use lizmon_protocol::delivery::Delivery;
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::sample::IdempotencyKey;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{debug, error, info, trace, warn};
 
 use super::shared::Shared;
+use super::timer::Timer;
 use crate::config::PublishUrl;
 use crate::environment::Environment;
 use crate::health::{DestinationHealth, OutageNotice, REMIND_SECS, SuccessNotice};
@@ -47,11 +48,8 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "waits for as long as pure code has decided"
-    )]
     pub(super) async fn run(mut self) {
+        let mut timer = Timer::new();
         loop {
             if self.reload_if_due() {
                 self.shared.scheduler().clear_pause(self.destination);
@@ -79,7 +77,7 @@ impl Publisher {
                 _ = self.new_records.changed() => (),
                 _ = self.stop.wait_for(|stop| *stop) => (),
                 Ok(()) = self.file_check.changed() => self.files_checked_at = 0,
-                () = sleep(wait) => (),
+                () = timer.wait(wait) => (),
             }
         }
     }
