@@ -42,10 +42,7 @@ mod own;
 mod periodic;
 #[cfg(target_os = "linux")]
 mod processes;
-#[cfg_attr(
-    not(target_os = "linux"),
-    allow(dead_code, reason = "there is no /proc to check against")
-)]
+#[cfg(target_os = "linux")]
 mod procfs;
 #[cfg(target_os = "linux")]
 mod rates;

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use sysinfo::System;
-
 use super::collector::{CollectContext, Collector, CollectorSpec, LabelSpec};
 use super::failure::CollectError;
 #[cfg(target_os = "linux")]
-use super::procfs;
-use super::procfs::CpuCheck;
+use super::procfs::{self, CpuCheck};
 use super::readings::Readings;
 
 /// The collector.
@@ -27,14 +24,17 @@ pub static CPU: CollectorSpec = CollectorSpec {
 
 const LABEL: &str = "cpu";
 
-/// The processor's counters need this long between two readings. A little more than sysinfo's own
-/// minimum, which it measures by another clock: before that, it repeats its last result.
+/// The processor's counters need this long between two readings. A little more than the minimum of
+/// sysinfo, where that reads them, which it measures by another clock: before that, it repeats its
+/// last result.
 pub const CPU_INTERVAL_MIN: Duration =
     sysinfo::MINIMUM_CPU_UPDATE_INTERVAL.saturating_add(Duration::from_millis(20));
 
 struct Cpu {
-    system: System,
+    #[cfg(target_os = "linux")]
     check: CpuCheck,
+    #[cfg(not(target_os = "linux"))]
+    system: sysinfo::System,
     /// When the last reading was taken, by the caller's clock.
     read_at: Option<Duration>,
 }
@@ -42,10 +42,25 @@ struct Cpu {
 impl Cpu {
     fn new() -> Result<Self, sysinfo::Error> {
         Ok(Self {
-            system: System::new()?,
+            #[cfg(target_os = "linux")]
             check: CpuCheck::default(),
+            #[cfg(not(target_os = "linux"))]
+            system: sysinfo::System::new()?,
             read_at: None,
         })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn busy_percent(&mut self) -> Result<f64, CollectError> {
+        let stat = procfs::read(procfs::STAT);
+        self.check
+            .busy_percent(stat.and_then(|stat| procfs::cpu_ticks(&stat)))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn busy_percent(&mut self) -> Result<f64, CollectError> {
+        self.system.refresh_cpu_usage();
+        Ok(f64::from(self.system.global_cpu_usage()))
     }
 }
 
@@ -61,11 +76,7 @@ impl Collector for Cpu {
             return Err(CollectError::TooSoon);
         }
         self.read_at = Some(context.now);
-        self.system.refresh_cpu_usage();
-        #[cfg(target_os = "linux")]
-        self.check
-            .check(procfs::read(procfs::STAT).and_then(|stat| procfs::cpu_ticks(&stat)))?;
-        let percent = f64::from(self.system.global_cpu_usage());
+        let percent = self.busy_percent()?;
         match percent.is_finite() {
             true => readings.push(LABEL, percent.clamp(0.0, 100.0)),
             false => Err(CollectError::NoNumber),

@@ -1,7 +1,5 @@
 //! How much memory is in use.
 
-use sysinfo::{MemoryRefreshKind, System};
-
 use super::collector::{CollectContext, Collector, CollectorSpec, LabelSpec};
 use super::failure::CollectError;
 #[cfg(target_os = "linux")]
@@ -19,16 +17,35 @@ pub static MEM: CollectorSpec = CollectorSpec {
     }],
     labels_max: 1,
     more_labels_a_day: 0,
-    start: |_| {
-        let system = System::new()?;
-        Ok(Box::new(Memory { system }))
-    },
+    start: |_| Ok(Box::new(Memory::new()?)),
 };
 
 const LABEL: &str = "mem";
 
 struct Memory {
-    system: System,
+    #[cfg(not(target_os = "linux"))]
+    system: sysinfo::System,
+}
+
+impl Memory {
+    fn new() -> Result<Self, sysinfo::Error> {
+        Ok(Self {
+            #[cfg(not(target_os = "linux"))]
+            system: sysinfo::System::new()?,
+        })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn total_and_available(&mut self) -> Result<(u64, u64), CollectError> {
+        procfs::memory_kib(&procfs::read(procfs::MEMINFO)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn total_and_available(&mut self) -> Result<(u64, u64), CollectError> {
+        let memory = sysinfo::MemoryRefreshKind::nothing().with_ram();
+        self.system.refresh_memory_specifics(memory);
+        Ok((self.system.total_memory(), self.system.available_memory()))
+    }
 }
 
 impl Collector for Memory {
@@ -37,11 +54,7 @@ impl Collector for Memory {
         _context: &CollectContext,
         readings: &mut Readings,
     ) -> Result<(), CollectError> {
-        self.system
-            .refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        #[cfg(target_os = "linux")]
-        procfs::check_memory(&procfs::read(procfs::MEMINFO)?)?;
-        let (total, available) = (self.system.total_memory(), self.system.available_memory());
+        let (total, available) = self.total_and_available()?;
         let percent = used_percent(total, available).ok_or(CollectError::NoNumber)?;
         readings.push(LABEL, percent)
     }

@@ -1,11 +1,16 @@
-//! Checks what sysinfo does not: where `/proc` cannot be read, does not change or goes back,
-//! sysinfo reports no load, or the last one. Its numbers are published only where the files that it
-//! reads are sound. On other systems than Linux they are published unchecked.
+//! Reads and checks files of `/proc`, each once for a sample: where one cannot be read, does not
+//! change or goes back, nothing is published. sysinfo, which is used on other systems than Linux,
+//! reports no load there, or the last one.
+
+use std::fs::File;
+use std::io::Read as _;
 
 use super::failure::CollectError;
 
 pub(super) const STAT: &str = "/proc/stat";
 pub(super) const MEMINFO: &str = "/proc/meminfo";
+/// Of `/proc/stat` of a few cores, and of `/proc/meminfo`, all.
+const READ_BYTES: usize = 4096;
 
 /// The first line of `/proc/stat`: ticks of all cores, each of which only rises; proc_stat(5).
 const COUNTERS: [&str; 10] = [
@@ -28,6 +33,17 @@ const COUNTERS_MIN: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CpuTicks([u64; COUNTERS.len()]);
 
+impl CpuTicks {
+    /// `guest` is in `user` too, and `guest_nice` in `nice`.
+    fn busy_percent_since(self, before: Self) -> f64 {
+        let passed: [f64; COUNTERS.len()] =
+            std::array::from_fn(|at| self.0[at].saturating_sub(before.0[at]) as f64);
+        let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = passed;
+        let busy = user + nice + system + irq + softirq + steal;
+        busy / (busy + idle + iowait) * 100.0
+    }
+}
+
 /// Checks each reading of the processor's counters against the one before.
 #[derive(Debug, Default)]
 pub(super) struct CpuCheck {
@@ -36,11 +52,12 @@ pub(super) struct CpuCheck {
 }
 
 impl CpuCheck {
-    /// Whether the load between the last reading and this one can be computed.
-    pub(super) fn check(
+    /// How busy the processor was between the last reading and this one, in percent. Not a number
+    /// where only the counters of guests have risen.
+    pub(super) fn busy_percent(
         &mut self,
         now: Result<CpuTicks, CollectError>,
-    ) -> Result<(), CollectError> {
+    ) -> Result<f64, CollectError> {
         let before = self.before.take();
         let now = now?;
         self.before = Some(now);
@@ -57,27 +74,31 @@ impl CpuCheck {
         }
         match before == now {
             true => Err(CollectError::Unchanged { path: STAT }),
-            false => Ok(()),
+            false => Ok(now.busy_percent_since(before)),
         }
     }
 }
 
 /// The text of a file of `/proc`.
-#[cfg(target_os = "linux")]
 pub(super) fn read(path: &'static str) -> Result<String, CollectError> {
-    std::fs::read_to_string(path).map_err(|error| CollectError::Unreadable {
+    let text = String::from_utf8(read_bytes(path)?);
+    text.map_err(|_| CollectError::Unreadable {
         path,
-        kind: error.kind(),
+        kind: std::io::ErrorKind::InvalidData,
     })
 }
 
 /// The bytes of a file of `/proc`: names in it may have any.
-#[cfg(target_os = "linux")]
 pub(super) fn read_bytes(path: &'static str) -> Result<Vec<u8>, CollectError> {
-    std::fs::read(path).map_err(|error| CollectError::Unreadable {
+    let mut bytes = Vec::with_capacity(READ_BYTES);
+    let file = File::open(path);
+    // Not as a whole file: its size, which is asked for then, is 0, and reads begin with 32 bytes.
+    let read = file.and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes));
+    read.map_err(|error| CollectError::Unreadable {
         path,
         kind: error.kind(),
-    })
+    })?;
+    Ok(bytes)
 }
 
 /// Reads the line of all cores.
@@ -105,9 +126,8 @@ pub(super) fn cpu_ticks(stat: &str) -> Result<CpuTicks, CollectError> {
     }
 }
 
-/// Whether the file has both numbers that the used part is computed from. Without the second,
-/// sysinfo estimates it.
-pub(super) fn check_memory(meminfo: &str) -> Result<(), CollectError> {
+/// The total and what is available of it, in KiB. The oldest kernels do not tell the second.
+pub(super) fn memory_kib(meminfo: &str) -> Result<(u64, u64), CollectError> {
     let total = meminfo_kib(meminfo, "MemTotal")?;
     let available = meminfo_kib(meminfo, "MemAvailable")?;
     if total == 0 {
@@ -118,7 +138,7 @@ pub(super) fn check_memory(meminfo: &str) -> Result<(), CollectError> {
     }
     match available > total {
         true => Err(CollectError::AvailableAboveTotal { path: MEMINFO }),
-        false => Ok(()),
+        false => Ok((total, available)),
     }
 }
 
@@ -186,26 +206,53 @@ mod tests {
         let steps = [
             (Ok("cpu  10 0 10 100 10 0 0 0"), once.clone()),
             (Ok("cpu  10 0 10 100 10 0 0 0"), unchanged.clone()),
-            (Ok("cpu  10 0 10 101 10 0 0 0"), Ok(())),
-            (Ok("cpu  11 0 10 101 10 0 0 0"), Ok(())),
+            (Ok("cpu  10 0 10 101 10 0 0 0"), Ok(0.0)),
+            (Ok("cpu  11 0 10 101 10 0 0 0"), Ok(100.0)),
             // Kernels are known to decrease these two a little.
             (Ok("cpu  12 0 10 101 9 0 0 0"), back("iowait")),
             (Ok("cpu  12 0 10 100 20 0 0 0"), back("idle")),
-            (Ok("cpu  13 0 10 101 20 0 0 0"), Ok(())),
+            (Ok("cpu  13 0 10 101 20 0 0 0"), Ok(50.0)),
             (Ok("cpu  1 0 1 1 2 0 0 0"), back("user")),
-            (Ok("cpu  1 0 1 2 2 0 0 0"), Ok(())),
+            (Ok("cpu  1 0 1 2 2 0 0 0"), Ok(0.0)),
             // A reading from before a gap does not begin the last interval.
             (Err(gone.clone()), Err(gone)),
             (Ok("cpu  1 0 1 9 2 0 0 0"), once),
-            (Ok("cpu  1 0 1 10 2 0 0 0"), Ok(())),
+            (Ok("cpu  1 0 1 10 2 0 0 0"), Ok(0.0)),
             (Ok("cpu  0 0 0 0 0 0 0 0"), back("user")),
             (Ok("cpu  0 0 0 0 0 0 0 0"), unchanged),
         ];
         let mut check = CpuCheck::default();
         for (at, (text, expected)) in steps.into_iter().enumerate() {
             let now = text.and_then(cpu_ticks);
-            assert_eq!(check.check(now), expected, "step {at}");
+            assert_eq!(check.busy_percent(now), expected, "step {at}");
         }
+    }
+
+    /// Each counter is the time of one kind; the last two are in the first two already.
+    #[test]
+    fn what_is_busy() {
+        let cases = [
+            ("cpu  5 0 0 5 0 0 0 0 0 0", 50.0),
+            ("cpu  1 1 1 4 2 1 0 0 0 0", 40.0),
+            ("cpu  0 0 0 6 0 0 1 3 0 0", 40.0),
+            ("cpu  4 1 0 5 0 0 0 0 4 1", 50.0),
+            ("cpu  0 0 0 0 9 0 0 0 0 0", 0.0),
+            ("cpu  9 0 0 0 0 0 0 0 0 0", 100.0),
+        ];
+        for (text, expected) in cases {
+            let mut check = CpuCheck::default();
+            let first = check.busy_percent(cpu_ticks("cpu  0 0 0 0 0 0 0 0 0 0"));
+            assert_eq!(first, Err(CollectError::FirstReading { path: STAT }));
+            assert_eq!(check.busy_percent(cpu_ticks(text)), Ok(expected), "{text}");
+        }
+    }
+
+    /// On any kernel it takes more than one read.
+    #[test]
+    fn a_long_file_is_read_to_its_end() {
+        let text = read("/proc/self/smaps").unwrap();
+        assert!(text.len() > READ_BYTES);
+        assert!(text.ends_with('\n'));
     }
 
     #[test]
@@ -220,10 +267,10 @@ mod tests {
         let cases = [
             (
                 "MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable: 4 kB\n",
-                Ok(()),
+                Ok((9, 4)),
             ),
-            ("MemAvailable: 9 kB\nMemTotal: 9 kB\n", Ok(())),
-            ("MemTotal: 9 kB\nMemAvailable: 0 kB\n", Ok(())),
+            ("MemAvailable: 9 kB\nMemTotal: 9 kB\n", Ok((9, 9))),
+            ("MemTotal: 9 kB\nMemAvailable: 0 kB\n", Ok((9, 0))),
             ("MemTotal: 9 kB\nMemFree: 1 kB\n", missing("MemAvailable")),
             ("MemAvailable: 9 kB\n", missing("MemTotal")),
             ("MemTotal: 0 kB\nMemAvailable: 0 kB\n", missing("MemTotal")),
@@ -233,7 +280,7 @@ mod tests {
             ("", missing("MemTotal")),
         ];
         for (text, expected) in cases {
-            assert_eq!(check_memory(text), expected, "{text:?}");
+            assert_eq!(memory_kib(text), expected, "{text:?}");
         }
     }
 }

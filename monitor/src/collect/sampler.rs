@@ -264,8 +264,7 @@ mod tests {
         }
     }
 
-    /// sysinfo reads nothing so soon, and repeats its last result: nothing at all, after the first
-    /// reading.
+    /// The counters need time between two readings.
     #[test]
     fn a_reading_of_a_moment_ago_is_not_repeated() {
         let (mut sampler, _) = start(&[&CPU, &UNMEASURED]);
