@@ -1,6 +1,6 @@
 //! The rows of the table, and what is run for each.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::full_store::LABELS;
 use crate::goal::{Goal, Outcome, Round, Row, median};
@@ -88,13 +88,15 @@ fn flat_out(scene: &Scene, connections: usize) -> Posts {
     }
 }
 
+const NO_ROUND: &str = "no round was measured";
+
 /// The rate that was asked for, and what became of it.
-fn rate_note(rate: f64, reached: impl Iterator<Item = f64>) -> String {
-    let reached = median(reached).unwrap_or_default();
-    match reached >= rate * REACHED_MIN {
+fn rate_note(rate: f64, reached: impl Iterator<Item = f64>) -> Result<String> {
+    let reached = median(reached).context(NO_ROUND)?;
+    Ok(match reached >= rate * REACHED_MIN {
         true => format!("at {rate:.0} a second"),
         false => format!("of {rate:.0} a second only {reached:.0} were sent: not a measurement"),
-    }
+    })
 }
 
 fn single(scene: &Scene, id: &str) -> Result<Vec<Row>> {
@@ -167,7 +169,7 @@ fn connections_10000(scene: &Scene, id: &str) -> Result<Vec<Row>> {
         lasting: scene.options.lasting_at_least(10),
     };
     let pairs = post_pairs(scene, (id, Placing::Apart), posts)?;
-    let note = rate_note(rate, pairs.iter().flatten().map(Figures::per_sec));
+    let note = rate_note(rate, pairs.iter().flatten().map(Figures::per_sec))?;
     let what = format!("{connections} connections at 1/s");
     let micros = beside_bare(&pairs, Figures::cpu_micros);
     let mib = beside_bare(&pairs, |figures| figures.rss_kib as f64 / 1_024.0);
@@ -227,9 +229,9 @@ fn half(scene: &Scene, id: &str) -> Result<Vec<Row>> {
         ..posts
     };
     let pairs = post_pairs(scene, (id, Placing::Apart), posts)?;
-    let sent = rate_note(rate, pairs.iter().flatten().map(Figures::per_sec));
+    let sent = rate_note(rate, pairs.iter().flatten().map(Figures::per_sec))?;
     let longest = pairs.iter().map(|[_, ours]| ours.latency_ms(1.0));
-    let longest = median(longest).unwrap_or_default();
+    let longest = median(longest).context(NO_ROUND)?;
     let what = "single POSTs at half the capacity";
     let row = |id, (unit, quantile, goal): (&str, f64, f64)| {
         let rounds = beside_bare(&pairs, |figures| figures.latency_ms(quantile));
@@ -268,7 +270,7 @@ fn get(scene: &Scene, id: &str) -> Result<Vec<Row>> {
             format!("{said}; GET p99 {p99:.2} ms"),
         ))
     })?;
-    let note = rate_note(rate, beside.iter().map(|[(per_sec, _)]| *per_sec));
+    let note = rate_note(rate, beside.iter().map(|[(per_sec, _)]| *per_sec))?;
     let p99 = alone(beside.iter().map(|[(_, p99)]| *p99));
     let what = "GET of a host, 10 full labels";
     let cpu = beside_bare(&pairs, Figures::cpu_micros);
@@ -298,7 +300,7 @@ fn series(scene: &Scene, id: &str) -> Result<Vec<Row>> {
         scaled.push(least + (secs - least).max(0.0) * 1e6 / series as f64);
         took.push(secs);
     }
-    let took = median(took.into_iter()).unwrap_or_default();
+    let took = median(took.into_iter()).context(NO_ROUND)?;
     let note = format!("{took:.2} s with {series} series, scaled to a million");
     let (bytes, scaled) = (alone(bytes.into_iter()), alone(scaled.into_iter()));
     let memory = ("a full series", "RSS, bytes");
@@ -332,7 +334,7 @@ fn hosts(scene: &Scene, id: &str) -> Result<Vec<Row>> {
             });
         }
     }
-    let most = sizes.last().copied().unwrap_or_default();
+    let most = sizes.last().copied().context(NO_ROUND)?;
     let what = format!("a set of ten values, {most} hosts");
     let unit = "CPU in journal and summaries, us";
     let row = Row::new(id, (&what, unit), Goal::RatioAtMost(1.5), rounds);

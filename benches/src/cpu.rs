@@ -17,7 +17,7 @@ fn secs_in(pid: u32, columns: [usize; 2]) -> Result<f64> {
     let fields: Vec<&str> = stat
         .rsplit(')')
         .next()
-        .unwrap_or_default()
+        .context("its fields")?
         .split_whitespace()
         .collect();
     let ticks: u64 = columns

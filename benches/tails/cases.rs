@@ -273,7 +273,7 @@ async fn put_crl(plan: &Plan, server: &Server, site: &Site) -> Result<String> {
     let message = Message {
         method: Method::PUT,
         path: route::CRL.to_owned(),
-        body: plan.crl.clone().unwrap_or_default(),
+        body: plan.crl.clone().context("a list to push")?,
     };
     let begun = Instant::now();
     let answer = link.send(&message).await.map_err(anyhow::Error::msg)?;

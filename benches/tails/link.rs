@@ -87,7 +87,7 @@ impl Link {
                 Err(refusal) => return Ok(refusal),
             },
         };
-        let mut request = self.request(message);
+        let mut request = self.request(message)?;
         request.headers_mut().insert(AUTHORIZATION, token);
         self.exchange(request).await
     }
@@ -97,7 +97,7 @@ impl Link {
             method: Method::POST,
             path: route::TOKEN.to_owned(),
             body: Bytes::from_static(b"grant_type=client_credentials"),
-        });
+        })?;
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(CONTENT_TYPE, form);
         let answer = self.exchange(request).await?;
@@ -108,15 +108,15 @@ impl Link {
         Ok(header.ok_or(answer))
     }
 
-    fn request(&self, message: &Message) -> Request<Full<Bytes>> {
+    fn request(&self, message: &Message) -> Result<Request<Full<Bytes>>, NoAnswer> {
         let mut request = Request::new(Full::new(message.body.clone()));
         *request.method_mut() = message.method.clone();
-        *request.uri_mut() = message.path.parse().unwrap_or_default();
+        *request.uri_mut() = message.path.parse().map_err(|_| "not a path")?;
         let host = HeaderValue::from_str(&self.address.to_string());
         if let Ok(host) = host {
             request.headers_mut().insert(HOST, host);
         }
-        request
+        Ok(request)
     }
 
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {

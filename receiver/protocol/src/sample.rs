@@ -16,7 +16,8 @@ use crate::name::Label;
 mod one_pass;
 mod read;
 
-pub use read::{BodyError, ERRORS_SHOWN_MAX, parse_batch, parse_sample_set, read_batch};
+pub use one_pass::read_batch;
+pub use read::{BodyError, ERRORS_SHOWN_MAX, parse_batch, parse_sample_set};
 
 /// The largest integer that every JSON parser represents exactly: RFC 8259 section 6.
 pub const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;

@@ -15,14 +15,61 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use self::shape::Shape;
-use super::read::{Errors, RawDropped, find_repeated, number_in_string, take_dropped};
+use super::read::{
+    BodyError, Errors, RawDropped, find_repeated, number_in_string, parse_batch_text, take_dropped,
+    text_of,
+};
 use super::{
     BATCH_RECORDS_MAX, Epoch, ProducerId, RECORD_LABELS_MAX, RecordSink, Seq, SunkBatch, Value,
 };
 use crate::name::Label;
 
+/// Like [`parse_batch`](super::parse_batch), but each record goes to a sink. Of a batch that is rejected, some records may have gone
+/// to a sink before.
+///
+/// ```
+/// use lizmon_protocol::sample::{Epoch, RecordSink, Seq, Value, read_batch};
+///
+/// #[derive(Default)]
+/// struct Sum(f64);
+///
+/// impl RecordSink for Sum {
+///     fn push_value(&mut self, _label: &str, value: Value) {
+///         self.0 += value.get();
+///     }
+///     fn end_record(&mut self, _seq: Seq, _epoch: Epoch) {}
+/// }
+///
+/// let body = br#"{"producer": "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b",
+///     "records": [{"seq": 17, "epoch": 1465001814, "values": {"cpu": 4.98, "mem": "61.2"}}]}"#;
+/// assert_eq!(read_batch(body, Sum::default).unwrap().records.0, 66.18);
+/// ```
+pub fn read_batch<S: RecordSink>(
+    body: &[u8],
+    new_sink: impl Fn() -> S,
+) -> Result<SunkBatch<S>, BodyError> {
+    let text = text_of(body)?;
+    if let Some(batch) = read(text, new_sink()) {
+        return Ok(batch);
+    }
+    let batch = parse_batch_text(text)?;
+    let mut records = new_sink();
+    for record in &batch.records {
+        for (label, value) in record.values.iter() {
+            records.push_value(label.as_str(), *value);
+        }
+        records.end_record(record.seq, record.epoch);
+    }
+    Ok(SunkBatch {
+        producer: batch.producer,
+        records,
+        dropped: batch.dropped,
+        repair: batch.repair,
+    })
+}
+
 /// Reads a batch; `None` if it has to be read again.
-pub(super) fn read<S: RecordSink>(text: &str, sink: S) -> Option<SunkBatch<S>> {
+fn read<S: RecordSink>(text: &str, sink: S) -> Option<SunkBatch<S>> {
     let (before, records) = text.split_at(text.find('[')? + 1);
     // So it is that of the records, and not in a string.
     serde_json::from_str::<Head>(&[before, "]}"].concat()).ok()?;

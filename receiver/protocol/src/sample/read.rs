@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     BATCH_DROPPED_MAX, BATCH_RECORDS_MAX, Batch, Dropped, Epoch, MalformedProducer,
-    RECORD_LABELS_MAX, Record, RecordSink, SampleSet, Seq, SunkBatch, Value, one_pass,
+    RECORD_LABELS_MAX, Record, SampleSet, Seq, Value,
 };
 use crate::name::Label;
 use crate::problem::ValueError;
@@ -54,51 +54,7 @@ pub fn parse_batch(body: &[u8]) -> Result<Batch<SampleSet<'_>>, BodyError> {
     parse_batch_text(text_of(body)?)
 }
 
-/// The same, but each record goes to a sink. Of a batch that is rejected, some records may have gone
-/// to a sink before.
-///
-/// ```
-/// use lizmon_protocol::sample::{Epoch, RecordSink, Seq, Value, read_batch};
-///
-/// #[derive(Default)]
-/// struct Sum(f64);
-///
-/// impl RecordSink for Sum {
-///     fn push_value(&mut self, _label: &str, value: Value) {
-///         self.0 += value.get();
-///     }
-///     fn end_record(&mut self, _seq: Seq, _epoch: Epoch) {}
-/// }
-///
-/// let body = br#"{"producer": "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b",
-///     "records": [{"seq": 17, "epoch": 1465001814, "values": {"cpu": 4.98, "mem": "61.2"}}]}"#;
-/// assert_eq!(read_batch(body, Sum::default).unwrap().records.0, 66.18);
-/// ```
-pub fn read_batch<S: RecordSink>(
-    body: &[u8],
-    new_sink: impl Fn() -> S,
-) -> Result<SunkBatch<S>, BodyError> {
-    let text = text_of(body)?;
-    if let Some(batch) = one_pass::read(text, new_sink()) {
-        return Ok(batch);
-    }
-    let batch = parse_batch_text(text)?;
-    let mut records = new_sink();
-    for record in &batch.records {
-        for (label, value) in record.values.iter() {
-            records.push_value(label.as_str(), *value);
-        }
-        records.end_record(record.seq, record.epoch);
-    }
-    Ok(SunkBatch {
-        producer: batch.producer,
-        records,
-        dropped: batch.dropped,
-        repair: batch.repair,
-    })
-}
-
-fn parse_batch_text(text: &str) -> Result<Batch<SampleSet<'_>>, BodyError> {
+pub(super) fn parse_batch_text(text: &str) -> Result<Batch<SampleSet<'_>>, BodyError> {
     let raw: RawBatch<'_> = from_json(text)?;
     let RawRecords::Within(records, of_records) = raw.records else {
         return Err(BodyError::TooManyRecords);
@@ -158,7 +114,7 @@ pub(super) fn take_dropped(raw: &[RawDropped<'_>], errors: &mut Errors) -> Vec<D
     dropped
 }
 
-fn text_of(body: &[u8]) -> Result<&str, BodyError> {
+pub(super) fn text_of(body: &[u8]) -> Result<&str, BodyError> {
     if let Some(reason) = foreign_encoding(body) {
         return Err(BodyError::Malformed(reason.to_owned()));
     }
