@@ -61,18 +61,20 @@ fn failure(error: &Error) -> Option<ConnectFailure> {
 
 /// Asks over a connection that was used before, which is closed with the request on its way, and so
 /// are the next ones, `times` in all. The last answer's connection may not be free again yet: then a
-/// new one is opened, and closed in its handshake, before anything was sent.
+/// new one is opened, and closed in its handshake, before anything was sent. The client may lose the
+/// one that gets free in that moment, so `use_one` is called before the next try.
 async fn cut<T>(
     cuts: &AtomicUsize,
     times: usize,
     ask: impl AsyncFn() -> Result<T, Error>,
+    use_one: impl AsyncFn(),
 ) -> Result<T, Error> {
     loop {
         cuts.store(times, Ordering::SeqCst);
         let answered = ask().await;
         let left = cuts.swap(0, Ordering::SeqCst);
         match answered {
-            Err(error) if failure(&error) == Some(ConnectFailure::Connect) => (),
+            Err(error) if failure(&error) == Some(ConnectFailure::Connect) => use_one().await,
             answered => {
                 assert_eq!(left, 0, "it was cut");
                 return answered;
@@ -90,9 +92,10 @@ async fn broken_by_cut<T>(
     cuts: &AtomicUsize,
     times: usize,
     ask: impl AsyncFn() -> Result<T, Error>,
+    use_one: impl AsyncFn(),
 ) -> Error {
     for _ in 0..TRIES_MAX {
-        if let Err(error) = cut(cuts, times, &ask).await {
+        if let Err(error) = cut(cuts, times, &ask, &use_one).await {
             return error;
         }
     }
@@ -121,18 +124,18 @@ async fn only_what_cannot_count_twice_is_sent_again() {
         let epoch = Epoch::new(now).unwrap();
         client.publish(&host, epoch, &values, key, now).await
     };
+    let ask = async || client.delivery(&host, now).await;
+    let use_one = async || drop(ask().await.unwrap());
     publish(None).await.unwrap();
-    cut(&cuts, 1, async || publish(Some(1)).await)
+    cut(&cuts, 1, async || publish(Some(1)).await, use_one)
         .await
         .unwrap();
-    cut(&cuts, 1, async || client.delivery(&host, now).await)
-        .await
-        .unwrap();
-    let error = broken_by_cut(&cuts, 1, async || publish(None).await).await;
+    cut(&cuts, 1, ask, use_one).await.unwrap();
+    let error = broken_by_cut(&cuts, 1, async || publish(None).await, use_one).await;
     assert_eq!(failure(&error), Some(ConnectFailure::Broken), "{error}");
     publish(Some(1)).await.unwrap();
     // Not for ever, and the error is the first one: the receiver may have the sample.
-    let error = broken_by_cut(&cuts, 2, async || publish(Some(2)).await).await;
+    let error = broken_by_cut(&cuts, 2, async || publish(Some(2)).await, use_one).await;
     assert_eq!(failure(&error), Some(ConnectFailure::Broken), "{error}");
     publish(Some(2)).await.unwrap();
     let delivery = client.delivery(&host, now).await.unwrap();
