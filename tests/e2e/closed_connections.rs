@@ -60,9 +60,9 @@ fn failure(error: &Error) -> Option<ConnectFailure> {
 }
 
 /// Asks over a connection that was used before, which is closed with the request on its way, and so
-/// are the next ones, `times` in all. The last answer's connection may not be free again yet: then a
-/// new one is opened, and closed in its handshake, before anything was sent. The client may lose the
-/// one that gets free in that moment, so `use_one` is called before the next try.
+/// are the next ones, `times` in all. The last answer's connection may not be free again yet: then
+/// a new one is opened, and closed in its handshake, before anything was sent. The client may lose
+/// the one that gets free in that moment, so `use_one` is called before the next try.
 async fn cut<T>(
     cuts: &AtomicUsize,
     times: usize,
@@ -86,8 +86,8 @@ async fn cut<T>(
 /// More than any connection needs to be free again.
 const TRIES_MAX: usize = 50;
 
-/// The same, of what is not sent again. Where the connection gets free while a new one is opened for
-/// the request, the new one may be closed in its place; then it is asked again.
+/// The same, of what is not sent again. Where the connection gets free while a new one is opened
+/// for the request, the new one may be closed in its place; then it is asked again.
 async fn broken_by_cut<T>(
     cuts: &AtomicUsize,
     times: usize,

@@ -291,6 +291,14 @@ mod tests {
             min: -avg,
             max: avg * 1e3,
         };
+        // The longest text of each number that is written the quick way.
+        const LONGEST: f64 = -999_999_999_999.98;
+        let longest = IntervalAverage {
+            min: LONGEST,
+            max: LONGEST,
+            ..interval(120, u64::MAX, LONGEST)
+        };
+        assert!(hundredths_of(LONGEST).is_some());
         let window = Window {
             start: 0,
             end: u64::MAX,
@@ -298,6 +306,7 @@ mod tests {
             averages: vec![
                 interval(0, 1, 0.0),
                 interval(40, u64::MAX, 999_999_999_999.99),
+                longest,
                 interval(9_999_999_940, 7, -1.0 / 3.0),
                 interval(9_999_999_999, 7, 10.05),
                 interval(1_465_001_760, 0, f64::MIN_POSITIVE),

@@ -3,8 +3,8 @@
 //!
 //! serde_json reads a record, and of those behind it that look the same nothing but the numbers is
 //! read: [`Shape`]. This knows what is right, and of what is wrong only that something is: then
-//! [`read`](super::read) reads the body again, and says what. Whatever is read here it would read as
-//! the same batch.
+//! [`read`](super::read) reads the body again, and says what. Whatever is read here it would read
+//! as the same batch.
 
 mod shape;
 
@@ -24,8 +24,8 @@ use super::{
 };
 use crate::name::Label;
 
-/// Like [`parse_batch`](super::parse_batch), but each record goes to a sink. Of a batch that is rejected, some records may have gone
-/// to a sink before.
+/// Like [`parse_batch`](super::parse_batch), but each record goes to a sink. Of a batch that is
+/// rejected, some records may have gone to a sink before.
 ///
 /// ```
 /// use lizmon_protocol::sample::{Epoch, RecordSink, Seq, Value, read_batch};
