@@ -23,11 +23,13 @@ mod answer_coding;
 mod encoding;
 mod error;
 mod memory;
+mod snappy;
 
 pub use self::answer_coding::{AnswerCoding, AskedCoding, CodedAnswer};
 pub use self::encoding::CONTENT_CODINGS;
 pub use self::error::BodyReadError;
 pub use self::memory::MemoryReservation;
+pub use self::snappy::SNAPPY;
 
 /// Largest body on the wire.
 pub const BODY_BYTES_MAX: usize = 1 << 20;

@@ -20,6 +20,7 @@
 //! | [`journal`] | admits submissions, makes them durable in groups, answers them |
 //! | [`summarize`] | counts what the journal holds, and commits it |
 //! | [`query`] | answers readers from the summaries in memory |
+//! | [`prometheus`] | what Prometheus sends and asks for, as it does |
 //! | [`silence`], `glance` | which hosts are overdue; what a list of hosts shows of each |
 //! | [`alarms`] | judges hosts by rules, and tells what they come to |
 //! | `view` | what the web page shows |
@@ -66,6 +67,7 @@ pub mod journal;
 pub mod patience;
 pub mod peers;
 pub mod periodic;
+pub mod prometheus;
 pub mod query;
 pub mod receiver_keys;
 pub mod silence;

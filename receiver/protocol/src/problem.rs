@@ -38,6 +38,8 @@ macro_rules! codes {
 codes! {
     /// The body is not the JSON of this route.
     MalformedJson = 400 "malformed_json" "the body is not the JSON this route takes",
+    /// The body is not the protobuf message of this route.
+    MalformedProtobuf = 400 "malformed_protobuf" "the body is not the protobuf message this route takes",
     /// The epoch in the path is invalid.
     MalformedEpoch = 400 "malformed_epoch" "the epoch is not whole seconds since 1970 UTC",
     /// The query of the URL is invalid.
@@ -83,7 +85,9 @@ codes! {
     /// The batch has too many records.
     TooManyRecords = 413 "too_many_records" "the batch has too many records: send fewer at once",
     /// The content encoding of the body is not supported.
-    UnsupportedEncoding = 415 "unsupported_encoding" "the body's Content-Encoding is not gzip or zstd",
+    UnsupportedEncoding = 415 "unsupported_encoding" "the body's Content-Encoding is not one that this route takes",
+    /// The media type of the body is not supported.
+    UnsupportedMediaType = 415 "unsupported_media_type" "the body's Content-Type is not one that this route takes",
     /// The body is not a CRL.
     MalformedCrl = 400 "malformed_crl" "the body is not a certificate revocation list",
     /// The CRL is not of a trusted authority, or is not valid at this time.

@@ -32,6 +32,9 @@ pub enum BodyReadError {
     /// It is compressed in another way than is supported.
     #[error("the body has an unsupported encoding")]
     UnsupportedEncoding,
+    /// It is no block of snappy, where it has to be one.
+    #[error("the body must be one block of snappy, and say so: `Content-Encoding: snappy`")]
+    NotSnappy,
     /// The sender has to wait for so long.
     #[error("the sender has to wait for {0:?}")]
     RateLimited(Duration),

@@ -11,7 +11,7 @@ use lizmon_protocol::sample::BodyError;
 use lizmon_protocol::token::Scope;
 
 use crate::authorize::AuthorizeError;
-use crate::body::{BodyReadError, CONTENT_CODINGS};
+use crate::body::{BodyReadError, CONTENT_CODINGS, SNAPPY};
 use crate::journal::{AdmissionError, SubmitError, ValueFault};
 use crate::metrics::{RefusedRequest, TooManyScrapes};
 
@@ -197,6 +197,12 @@ impl From<BodyReadError> for Rejection {
             }
             BodyReadError::TimedOut => Code::RequestTimeout.into(),
             BodyReadError::UnsupportedEncoding => Code::UnsupportedEncoding.into(),
+            BodyReadError::NotSnappy => {
+                let mut rejection = Self::from(Code::UnsupportedEncoding);
+                let codings = HeaderValue::from_static(SNAPPY);
+                rejection.0.headers.insert(ACCEPT_ENCODING, codings);
+                rejection.with_detail(error.to_string())
+            }
             BodyReadError::RateLimited(wait) => Self::rate_limited(wait),
             BodyReadError::OutOfMemory => Code::Overloaded.into(),
             BodyReadError::Panicked => Code::InternalError.into(),
@@ -251,6 +257,16 @@ impl From<CrlRefused> for Rejection {
 }
 
 impl Rejection {
+    /// A body that is to be a message in a block of snappy, and cannot be read.
+    pub(super) fn of_message_body(error: BodyReadError) -> Self {
+        match error {
+            BodyReadError::BrokenOff | BodyReadError::Undecodable(_) => {
+                Self::from(Code::MalformedProtobuf).with_detail(error.to_string())
+            }
+            error => error.into(),
+        }
+    }
+
     /// A body that is not accepted.
     pub fn of_body(error: BodyError, now: u64) -> Self {
         match error {

@@ -121,6 +121,7 @@ pub(crate) fn status_of(code: &str) -> u16 {
         "malformed_json"
         | "malformed_epoch"
         | "malformed_query"
+        | "malformed_protobuf"
         | "malformed_idempotency_key"
         | "invalid_host" => 400,
         "token_missing"
@@ -135,7 +136,7 @@ pub(crate) fn status_of(code: &str) -> u16 {
         "method_not_allowed" => 405,
         "request_timeout" => 408,
         "body_too_large" | "too_many_records" => 413,
-        "unsupported_encoding" => 415,
+        "unsupported_encoding" | "unsupported_media_type" => 415,
         "invalid_values" | "epoch_too_old" | "epoch_in_future" | "too_many_labels" => 422,
         "rate_limited" => 429,
         "store_unavailable" | "clock_unsteady" | "overloaded" | "crl_expired" => 503,
