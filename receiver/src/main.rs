@@ -14,6 +14,9 @@ use lizmon_receiver::alarms::AlarmsConfig;
 use lizmon_receiver::config::ReceiverFlags;
 use lizmon_receiver::{Clock, Clocks, Config, Receiver, ReceiverError, patience};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Accept samples over mutual TLS, make them durable, answer queries with summaries.
 ///
 /// Certificate, key, root and CRLs come from `lizctl`:
