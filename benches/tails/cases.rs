@@ -55,6 +55,8 @@ const SET_UP_SECS: u64 = 40;
 /// A token key's life where none is replaced.
 const LONG_SECS: u64 = 30 * 86_400;
 const HOUR: u64 = 3_600;
+/// What a record may have.
+const LABELS_A_RECORD: usize = 256;
 
 /// Connections of clients that just arrive, and their rate.
 const ARRIVING: usize = 10;
@@ -314,10 +316,11 @@ async fn fill(plan: &Plan, server: &Server, site: &Site) -> Result<()> {
     fill_with(server, full, &epochs, &values).await?;
     if plan.series > 0 {
         let each = plan.series / site.nodes.len();
-        let values: Map<_, _> = (0..each)
-            .map(|at| (format!("series{at:04}"), json!(4.98)))
-            .collect();
-        fill_with(server, &site.nodes, &[now], &values).await?;
+        let labels: Vec<_> = (0..each).map(|at| format!("series{at:04}")).collect();
+        for some in labels.chunks(LABELS_A_RECORD) {
+            let values: Map<_, _> = some.iter().map(|of| (of.clone(), json!(4.98))).collect();
+            fill_with(server, &site.nodes, &[now], &values).await?;
+        }
     }
     Ok(())
 }
