@@ -172,7 +172,7 @@ pub fn idempotency_key(bytes: &[u8]) {
     let claims = Arc::new(claims_of(&identity));
     let caller = Caller::new(&identity, &claims).expect("they belong together");
     let own_host = identity.spiffe_id.name.clone();
-    let permit = caller.ingest(Some(&own_host)).expect("it is its own host");
+    let permit = caller.report(Some(&own_host)).expect("it is its own host");
     let epoch = Epoch::new(NOW).expect("it is one");
     let Ok(key) = ingest::idempotency_key(bytes) else {
         return;

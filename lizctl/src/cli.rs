@@ -9,9 +9,9 @@ use lizmon_daemon::LogFlags;
 
 use crate::commands::{
     alarms, audit, audit_log, backup, bench, completions, doctor, hosts, init_ca, inspect,
-    issue_node, issue_operator, issue_proxy, issue_reader, issue_receiver, issue_summarizer, join,
-    join_token, list, man, open, profile, push, query, renew, restore, revoke, rotate, sign_crl,
-    silence, store, token, top, up, verify, verify_audit,
+    issue_gateway, issue_node, issue_operator, issue_proxy, issue_reader, issue_receiver,
+    issue_summarizer, join, join_token, list, man, open, profile, push, query, renew, restore,
+    revoke, rotate, sign_crl, silence, store, token, top, up, verify, verify_audit,
 };
 use crate::flags::ca_keys::CaKeyFlags;
 
@@ -62,6 +62,7 @@ pub(crate) enum Verb {
     IssueOperator(issue_operator::IssueOperatorArgs),
     IssueSummarizer(issue_summarizer::IssueSummarizerArgs),
     IssueProxy(issue_proxy::IssueProxyArgs),
+    IssueGateway(issue_gateway::IssueGatewayArgs),
     JoinToken(join_token::JoinTokenArgs),
     Join(join::JoinArgs),
     Renew(renew::RenewArgs),
@@ -169,6 +170,10 @@ mod tests {
             &["issue-summarizer", "sum1", "--san", "a.example"],
             &["issue-proxy"],
             &["issue-proxy", "edge1", "--san", "a.example"],
+            &["issue-gateway", "prom1"],
+            &["issue-gateway", "prom1", "--tag", "env=prod"],
+            &["issue-gateway", "prom1", "--hosts", "web/*"],
+            &["issue-gateway", "--hosts", "web*"],
             &["init-ca", "--trust-domain", "Metrics.Example"],
             &["init-ca", "--root-days", "0"],
             &["init-ca", "--key-alg", "rsa"],

@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod hosts;
 pub(crate) mod init_ca;
 pub(crate) mod inspect;
+pub(crate) mod issue_gateway;
 pub(crate) mod issue_node;
 pub(crate) mod issue_operator;
 pub(crate) mod issue_proxy;

@@ -81,6 +81,7 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         Verb::IssueOperator(args) => commands::issue_operator::run(args, context),
         Verb::IssueSummarizer(args) => commands::issue_summarizer::run(args, context),
         Verb::IssueProxy(args) => commands::issue_proxy::run(args, context),
+        Verb::IssueGateway(args) => commands::issue_gateway::run(args, context),
         Verb::JoinToken(args) => commands::join_token::run(args, context),
         Verb::Join(args) => commands::join::run(&args, context),
         Verb::Renew(args) => commands::renew::run(&args, context),

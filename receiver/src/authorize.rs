@@ -15,10 +15,12 @@ use lizmon_protocol::token::{Claims, Scope, Scopes};
 pub use self::host_scope::HostScope;
 use crate::token;
 
-/// Send samples of the host that a token names.
+/// Send samples of a host: the one that a token names, or one that a gateway may write for.
 #[derive(Debug)]
 pub struct Ingest {
     claims: Arc<Claims>,
+    /// By a gateway.
+    for_host: Option<NodeName>,
 }
 /// Read this host's summaries and delivery.
 #[derive(Debug)]
@@ -75,6 +77,12 @@ pub enum AuthorizeError {
         /// Its own host.
         subject: NodeName,
     },
+    /// The gateway's certificate does not name the host.
+    #[error("the certificate of the gateway `{gateway}` does not name this host")]
+    OutsideGateway {
+        /// Its name.
+        gateway: NodeName,
+    },
     /// The certificate is limited to other hosts.
     #[error("the certificate is limited to some hosts, and this is not one of them")]
     OutsideHostScope,
@@ -98,9 +106,16 @@ impl<A> Permit<A> {
 }
 
 impl Permit<Ingest> {
-    /// The host whose samples may be sent: the caller's own.
+    /// The host whose samples may be sent: the caller's own, or one that a gateway may write for.
     pub fn host(&self) -> &NodeName {
-        &self.action.claims.sub
+        let for_host = self.action.for_host.as_ref();
+        for_host.unwrap_or(&self.action.claims.sub)
+    }
+
+    /// The gateway that sends them, if it is not the host itself.
+    pub fn gateway(&self) -> Option<&NodeName> {
+        let claims = &self.action.claims;
+        self.action.for_host.as_ref().map(|_| &claims.sub)
     }
 }
 
@@ -242,14 +257,44 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// May the caller send samples of this host? `None` is a name that no host can have.
-    pub fn ingest(&self, host: Option<&NodeName>) -> Result<Permit<Ingest>, AuthorizeError> {
+    /// May the caller send samples of this host? `None` is a name that no host can have. `tags_of`
+    /// gives the tags that the certificate of a host had which it reported with last.
+    pub fn ingest(
+        &self,
+        host: Option<&NodeName>,
+        tags_of: impl FnOnce(&NodeName) -> BTreeSet<Tag>,
+    ) -> Result<Permit<Ingest>, AuthorizeError> {
+        if self.identity.spiffe_id.role != Role::Gateway {
+            return self.report(host);
+        }
         self.check_scope(Scope::MetricsWrite)?;
-        if host != Some(&self.claims.sub) {
+        let scope = HostScope::of(self.identity);
+        // One without a pattern would include every host, and may write for none.
+        let names_hosts = !self.identity.attributes.hosts.is_empty();
+        match host {
+            Some(host) if names_hosts && scope.includes(host.as_str(), &tags_of(host)) => Ok(self
+                .permit(Ingest {
+                    claims: self.claims.clone(),
+                    for_host: Some(host.clone()),
+                })),
+            _ => Err(AuthorizeError::OutsideGateway {
+                gateway: self.claims.sub.clone(),
+            }),
+        }
+    }
+
+    /// Is the caller this host, and may send what is known of it? `None` is a name that no host can
+    /// have.
+    pub fn report(&self, host: Option<&NodeName>) -> Result<Permit<Ingest>, AuthorizeError> {
+        self.check_scope(Scope::MetricsWrite)?;
+        let is_node = self.identity.spiffe_id.role == Role::Node;
+        if !is_node || host != Some(&self.claims.sub) {
             return Err(self.wrong_host());
         }
-        let claims = self.claims.clone();
-        Ok(self.permit(Ingest { claims }))
+        Ok(self.permit(Ingest {
+            claims: self.claims.clone(),
+            for_host: None,
+        }))
     }
 
     /// May the caller read this host? `None` is a name that no host can have. `tags_of` gives the
@@ -396,7 +441,7 @@ mod tests {
         let caller = Caller::new(&identity, &claims)?;
         let [a, b] = ["a", "b"].map(|name| name.parse().ok());
         Ok([
-            caller.ingest(a.as_ref()).err(),
+            caller.ingest(a.as_ref(), untagged).err(),
             caller.read_host(a.as_ref(), untagged).err(),
             caller.read_host(b.as_ref(), untagged).err(),
             caller.list_hosts().err(),
@@ -543,13 +588,56 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_writes_for_the_hosts_of_its_certificate_and_no_others() {
+        const GATEWAY: &str = "spiffe://d/gateway/web1";
+        let tags_of = |host: &NodeName| match host.as_str() {
+            "web1" | "db1" => BTreeSet::from(["env=prod".parse().unwrap()]),
+            _ => BTreeSet::new(),
+        };
+        let outside = || {
+            let gateway = "web1".parse().unwrap();
+            Some(AuthorizeError::OutsideGateway { gateway })
+        };
+        for (limits, hosts) in [
+            (&["web*"][..], &["web1", "web2"][..]),
+            (&["web?", "db1"], &["web1", "web2", "db1"]),
+            (&["*"], &["web1", "web2", "db1", "unknown"]),
+            (&["*", "env=prod"], &["web1", "db1"]),
+            (&["web*", "env=prod"], &["web1"]),
+            // No CA of ours issues these.
+            (&["env=prod"], &[]),
+            (&[], &[]),
+        ] {
+            let mut identity = identity(GATEWAY, 1);
+            identity.attributes = Attributes::of_texts(limits.iter().copied()).unwrap();
+            let claims = claims(GATEWAY, 1, "metrics:write");
+            let caller = Caller::new(&identity, &claims).unwrap();
+            for name in ["web1", "web2", "db1", "unknown", "no host"] {
+                let host: Option<NodeName> = name.parse().ok();
+                let permit = caller.ingest(host.as_ref(), tags_of);
+                if hosts.contains(&name) {
+                    let permit = permit.unwrap();
+                    assert_eq!(permit.host().as_str(), name);
+                    assert_eq!(permit.gateway(), Some(&identity.spiffe_id.name));
+                } else {
+                    assert_eq!(permit.err(), outside(), "{limits:?}: {name}");
+                }
+                // Not even of the host that is called as it is.
+                assert!(caller.report(host.as_ref()).is_err(), "{name}");
+                assert!(caller.read_host(host.as_ref(), tags_of).is_err(), "{name}");
+            }
+            assert!(caller.list_hosts().is_err() && caller.administer().is_err());
+        }
+    }
+
+    #[test]
     fn names_are_compared_exactly() {
         let identity = identity(NODE_A, 1);
         let claims = claims(NODE_A, 1, "metrics:write");
         let caller = Caller::new(&identity, &claims).unwrap();
         for other in ["A", "a ", "a.", "", "a/b", "a%00", "../a"] {
             let other: Option<NodeName> = other.parse().ok();
-            let refused = caller.ingest(other.as_ref()).unwrap_err();
+            let refused = caller.ingest(other.as_ref(), untagged).unwrap_err();
             assert_eq!(refused, caller.wrong_host(), "{other:?}");
         }
     }

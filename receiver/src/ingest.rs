@@ -2,7 +2,7 @@
 
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::facts::Facts;
-use lizmon_protocol::name::Tag;
+use lizmon_protocol::name::{NodeName, Tag};
 use lizmon_protocol::sample::{
     BodyError, Epoch, IdempotencyKey, MalformedIdempotencyKey, ProducerId, parse_sample_set,
     read_batch,
@@ -11,6 +11,7 @@ use lizmon_protocol::sample::{
 use crate::authorize::{Ingest, Permit};
 use crate::store::record::{RecordEncoder, RecordView, Submission, SubmissionView};
 use crate::store::{DocumentKind, StoredDocument};
+use crate::summarize::Reporters;
 
 /// Why an idempotency key is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +53,15 @@ pub fn tags(holder: &Identity, now: u64) -> Submission {
         body: tags.join("\n").into_bytes().into(),
     };
     Submission::of_document(&holder.spiffe_id.name, holder.not_after, now, &document)
+}
+
+/// Who reports a host. It says nothing of the host's own certificate.
+pub fn reporters(host: &NodeName, reporters: &Reporters, now: u64) -> Submission {
+    let document = StoredDocument {
+        kind: DocumentKind::Reporters,
+        body: reporters.write().into(),
+    };
+    Submission::of_document(host, 0, now, &document)
 }
 
 /// The body of `POST /api/perf/{host}` as a submission.

@@ -134,6 +134,7 @@ pub fn hosts(permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Host
                     tags: tags.clone(),
                     newest: glance::newest(host, now),
                     silent_hours: glance::silent_hours(host, now),
+                    reported_by: host.reporters().into_times(),
                 });
             }
         }

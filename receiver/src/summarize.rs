@@ -15,6 +15,7 @@ mod documents;
 pub mod group;
 mod host;
 mod reads;
+mod reporters;
 mod snapshot;
 mod table;
 
@@ -27,6 +28,7 @@ use self::host::LoadedSeries;
 pub(crate) use self::commits::SHARDS_AT_ONCE_MAX;
 pub use self::documents::Documents;
 pub use self::host::{HostSummaries, ProducerState};
+pub use self::reporters::Reporters;
 pub use self::table::{HostMap, ReadMark, SummaryTable};
 use crate::clock::StoredClock;
 use crate::store::record::{SubmissionView, read_group};

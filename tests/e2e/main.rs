@@ -31,6 +31,7 @@ mod documents;
 mod enrolment;
 mod expiry;
 mod facts;
+mod gateways;
 mod golden;
 mod harness;
 mod history;

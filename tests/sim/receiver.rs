@@ -402,7 +402,7 @@ impl Receiver {
 
 fn submission(node: &Node, request: &Request, now: u64) -> Result<Submission, Rejection> {
     let name = node.name.parse().unwrap();
-    let permit = node.caller().ingest(Some(&name))?;
+    let permit = node.caller().report(Some(&name))?;
     let submission = match &request.target {
         Target::Batch => ingest::batch(&permit, &request.body, now),
         Target::Single { epoch, key } => {

@@ -16,6 +16,7 @@ pub fn role_folder(role: Role) -> &'static str {
         Role::Ca => "cas",
         Role::Summarizer => "summarizers",
         Role::Proxy => "proxies",
+        Role::Gateway => "gateways",
     }
 }
 

@@ -240,7 +240,7 @@ fn certificate(der: &[u8]) -> Option<Item> {
 }
 
 fn attributes_of(parsed: &X509Certificate<'_>) -> Vec<String> {
-    // A reader can have any.
+    // A reader can have any that another role can.
     match lizmon_pki::attributes::read(parsed, Role::Reader) {
         Ok(attributes) => attributes.texts().map(str::to_owned).collect(),
         Err(error) => vec![error.to_string()],

@@ -5,10 +5,11 @@
 //! | --- | --- | --- | --- | --- |
 //! | root | CA, pathLen 1 | keyCertSign cRLSign | | `spiffe://TRUST-DOMAIN` |
 //! | issuing | CA, pathLen 0 | keyCertSign cRLSign | | `spiffe://TRUST-DOMAIN` |
-//! | node, reader, operator, summarizer, proxy | no CA | digitalSignature | clientAuth | `spiffe://TRUST-DOMAIN/ROLE/NAME` |
+//! | node, reader, operator, summarizer, proxy, gateway | no CA | digitalSignature | clientAuth | `spiffe://TRUST-DOMAIN/ROLE/NAME` |
 //! | receiver, ca | no CA | digitalSignature | clientAuth serverAuth | the same, and DNS names and addresses |
 //!
-//! A node can have tags, and a reader the hosts that it is limited to: [`attributes`].
+//! A node can have tags, a reader the hosts that it is limited to, a gateway those that it may write
+//! for: [`attributes`].
 //! basicConstraints and keyUsage are critical (RFC 5280 sections 4.2.1.9 and 4.2.1.3), all have a
 //! subject key identifier, all but the root an authority key identifier. A CA's only URI is its
 //! trust domain, as the X.509-SVID specification, section 3.1, requires of a signing certificate.
@@ -279,6 +280,8 @@ mod tests {
             (Role::Summarizer, names(1), false),
             (Role::Proxy, vec![], true),
             (Role::Proxy, names(1), false),
+            (Role::Gateway, vec![], true),
+            (Role::Gateway, names(1), false),
         ];
         for (role, sans, good) in cases {
             assert_eq!(

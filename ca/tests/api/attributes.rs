@@ -46,6 +46,7 @@ fn certificates_and_their_renewals_have_them() {
         (Role::Reader, &["web*", "env=prod", "env=test"]),
         (Role::Reader, &[]),
         (Role::Operator, &[]),
+        (Role::Gateway, &["db1", "web*", "env=prod"]),
     ] {
         let first = issue(&ca, role, &format!("a{}", texts.len()), texts);
         assert_eq!(first.attributes, of(texts), "{role}");
@@ -67,6 +68,8 @@ fn roles_have_no_others() {
         (Role::Operator, &["env=prod"]),
         (Role::Summarizer, &["web*"]),
         (Role::Proxy, &["env=prod"]),
+        (Role::Gateway, &[]),
+        (Role::Gateway, &["env=prod"]),
     ] {
         let issued = ca.issue(request(role, "a", texts), NOW);
         assert!(issued.is_err(), "{role} {texts:?}");
@@ -82,6 +85,7 @@ fn the_join_token_decides_not_its_bearer() {
         (Role::Node, &["env=test"][..]),
         (Role::Node, &[]),
         (Role::Reader, &["web*", "env=prod"]),
+        (Role::Gateway, &["web1"]),
     ] {
         let name = node_name(&format!("{role}{}", texts.len()));
         let token = ca

@@ -118,6 +118,7 @@ fn next(obtained: &Obtained, ca_url: &BaseUrl, receiver: Option<&BaseUrl>) -> St
         Role::Summarizer => {
             format!("liz-summarizer --store redis://HOST:6379 {files} --ca-url {ca_url}")
         }
+        Role::Gateway => format!("lizctl push HOST label=value --receiver {receiver} {files}"),
         Role::Proxy => format!(
             "give {} and {} to the load balancer, and start receivers with --trusted-proxy",
             quoted(cert),

@@ -25,7 +25,7 @@ use crate::profile::{self, ConnectionProfile};
 pub(crate) struct JoinTokenArgs {
     /// Name of the machine, person or program that may join
     name: NodeName,
-    /// Its role: node, reader, operator, summarizer, proxy or receiver
+    /// Its role: node, reader, operator, summarizer, proxy, gateway or receiver
     #[arg(long, env = "LIZMON_ROLE", value_name = "ROLE", default_value = "node")]
     role: Role,
     /// DNS name or IP address by which clients reach a receiver: its certificate gets these and no

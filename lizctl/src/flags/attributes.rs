@@ -1,5 +1,5 @@
-//! Flags for the tags of nodes, for the hosts that a reader is limited to, and for those that a verb is
-//! about.
+//! Flags for the tags of nodes, for the hosts that a reader may read or a gateway write for, and for
+//! those that a verb is about.
 
 use std::str::FromStr;
 
@@ -24,16 +24,38 @@ impl TagFlags {
     }
 }
 
+/// The hosts that a gateway may write for.
+#[derive(Debug, Args)]
+pub(crate) struct GatewayFlags {
+    /// The hosts that it may write for: those whose names match one of these patterns; * is any text,
+    /// ? any character
+    #[arg(long, env = "LIZMON_HOSTS", value_name = "PATTERN", num_args = 1.., required = true, value_parser = Items(HostPattern::from_str))]
+    hosts: Vec<CommaList<HostPattern>>,
+    /// Of these only hosts with these tags, which they have once their own certificates got a token; of
+    /// several values of one key, one is enough
+    #[arg(long = "tag", env = "LIZMON_TAG", value_name = "KEY=VALUE", num_args = 1.., value_parser = Items(Tag::from_str))]
+    tags: Vec<CommaList<Tag>>,
+}
+
+impl GatewayFlags {
+    pub(crate) fn attributes(self) -> Attributes {
+        Attributes {
+            hosts: items(self.hosts).into_iter().collect(),
+            tags: items(self.tags).into_iter().collect(),
+        }
+    }
+}
+
 /// What a certificate says beside the identity: the tags of a node, or the hosts that a reader may
-/// read.
+/// read, or a gateway write for.
 #[derive(Debug, Args)]
 pub(crate) struct AttributeFlags {
-    /// Of a reader: only hosts whose names match one of these patterns; * is any text, ? any
-    /// character
+    /// Of a reader or gateway: only hosts whose names match one of these patterns; * is any text, ?
+    /// any character. A gateway needs one
     #[arg(long, env = "LIZMON_HOSTS", value_name = "PATTERN", num_args = 1.., value_parser = Items(HostPattern::from_str))]
     hosts: Vec<CommaList<HostPattern>>,
-    /// Of a reader: only hosts with these tags; of several values of one key, one is enough. Of a
-    /// node: its tags
+    /// Of a reader or gateway: only hosts with these tags; of several values of one key, one is
+    /// enough. Of a node: its tags
     #[arg(long = "tag", env = "LIZMON_TAG", value_name = "KEY=VALUE", num_args = 1.., value_parser = Items(Tag::from_str))]
     tags: Vec<CommaList<Tag>>,
 }

@@ -122,6 +122,7 @@ mod tests {
             (Role::Node, &["env=prod"][..]),
             (Role::Node, &["team=a", "env=production", "z=0"]),
             (Role::Reader, &["web*", "db-?", "env=prod", "env=test"]),
+            (Role::Gateway, &["web*", "env=prod"]),
         ] {
             let content = encode(&of(texts)).unwrap();
             assert_eq!(read_back(&[content], role), Ok(of(texts)), "{texts:?}");

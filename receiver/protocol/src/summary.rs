@@ -125,6 +125,14 @@ pub struct Host {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub silent_hours: Vec<(u64, u64)>,
+    /// Once a gateway has reported the host: who has in the last week, as `ROLE/NAME`, and when last,
+    /// to a minute: epoch seconds.
+    #[serde(
+        rename = "reported-by",
+        default,
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub reported_by: BTreeMap<String, u64>,
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl Scopes {
     /// The scopes that a role may have. Roles that are not clients of the receiver have none.
     pub fn of(role: Role) -> Self {
         match role {
-            Role::Node => Self::from_iter([Scope::MetricsWrite]),
+            Role::Node | Role::Gateway => Self::from_iter([Scope::MetricsWrite]),
             Role::Reader => Self::from_iter([Scope::MetricsRead]),
             Role::Operator => Self::from_iter([Scope::MetricsRead, Scope::Admin]),
             Role::Receiver | Role::Ca | Role::Summarizer | Role::Proxy => Self::default(),

@@ -1,4 +1,4 @@
-//! Which hosts a reader may read, as its certificate says.
+//! Which hosts a reader may read, or a gateway write for, as its certificate says.
 
 use std::collections::BTreeSet;
 
@@ -19,10 +19,11 @@ pub struct HostScope {
 }
 
 impl HostScope {
-    /// That of a certificate's holder. Only readers are limited: a node's tags are its own.
+    /// That of a certificate's holder. Only readers and gateways are limited: a node's tags are its
+    /// own.
     pub(super) fn of(holder: &Identity) -> Self {
         let mut scope = Self::default();
-        if holder.spiffe_id.role != Role::Reader {
+        if !matches!(holder.spiffe_id.role, Role::Reader | Role::Gateway) {
             return scope;
         }
         let patterns = holder.attributes.hosts.iter();

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, request};
 use lizmon_mtls::client_quota::{BodyMemoryBudgets, ClientQuota};
 use lizmon_mtls::connection::{Connection, TrustedPeer};
 use lizmon_pki::date::rfc3339;
-use lizmon_protocol::name::NodeName;
+use lizmon_protocol::name::{NodeName, Role, SpiffeId};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::token::Claims;
 use serde::Serialize;
@@ -151,15 +151,24 @@ impl<'a> Authenticated<'a> {
         Ok(self.peer()?.quota)
     }
 
-    /// Remembers which certificate a host reports with.
-    pub(super) fn remember(&self) {
+    /// Remembers which certificate a host reports with. Says whether it did: once a second of a
+    /// connection, and never of a gateway's, which is no host.
+    pub(super) fn remember(&self) -> bool {
         if !self.kept.is_first_of_second(self.now) {
-            return;
+            return false;
         }
-        if let Some(shown) = self.connection.shown_identity() {
-            let host = shown.spiffe_id.name.as_str();
-            self.app.holders.saw(host, shown, self.connection.shown());
-        }
+        let shown = self.connection.shown_identity();
+        let Some(shown) = shown.filter(|shown| shown.spiffe_id.role == Role::Node) else {
+            return false;
+        };
+        let host = shown.spiffe_id.name.as_str();
+        self.app.holders.saw(host, shown, self.connection.shown());
+        true
+    }
+
+    /// Role and name in the certificate.
+    pub(super) fn own_id(&self) -> Result<&SpiffeId, Rejection> {
+        Ok(&self.peer()?.identity.spiffe_id)
     }
 
     /// The memory for the sender's bodies.

@@ -31,7 +31,7 @@ async fn take_facts(mut request: BodyRequest<'_>) -> Result<Response, Rejection>
     let now = (app.clock)();
     let host = head.uri.path().rsplit('/').next().and_then(parse_host);
     let sender = Authenticated::check(app, head, now)?;
-    let permit = sender.caller()?.ingest(host.as_ref())?;
+    let permit = sender.caller()?.report(host.as_ref())?;
     sender
         .quota()?
         .may_send_records()

@@ -293,7 +293,7 @@ impl Form {
         }
         let allowed = Scopes::of(id.role);
         if allowed.is_empty() {
-            let roles = [Role::Node, Role::Reader, Role::Operator]
+            let roles = [Role::Node, Role::Reader, Role::Operator, Role::Gateway]
                 .map(Role::as_str)
                 .join(", ");
             return Err(OAuthErrorCode::UnauthorizedClient.because(format!(

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, StatusCode, request};
 use lizmon_mtls::connection::Connection;
 use lizmon_mtls::service::{ClientRequest, RequestBody};
 use lizmon_protocol::delivery::REPLAYED_HEADER;
+use lizmon_protocol::name::{NodeName, SpiffeId};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route::{self, MalformedEpoch, parse_epoch};
 use lizmon_protocol::sample::{Epoch, IdempotencyKey, SAFE_INTEGER_MAX};
@@ -101,7 +102,8 @@ async fn ingest(
 ) -> Result<Response, Rejection> {
     let (app, head) = (request.app, request.head);
     let sender = Authenticated::check_on(app, client, &head.headers, (app.clock)())?;
-    let permit = may_ingest(&sender, head)?;
+    let permit = may_ingest(&sender, app, head)?;
+    let for_host = permit.gateway().map(|_| permit.host().clone());
     let now = (app.sample_clock)();
     let epoch = epoch_of(head)?;
     let quota = sender.quota()?;
@@ -127,10 +129,18 @@ async fn ingest(
         parsed.inspect_err(|_| quota.charge_refused(bytes))?;
     quota.take_records(records).map_err(too_many_records)?;
     let answer = app.journal.submit(submission, now).await?;
-    sender.remember();
-    if let Some(ahead_secs) = ahead_of(&head.headers) {
-        let host = sender.own_name().as_str();
-        app.table.note_clock(host, ahead_secs, now);
+    match &for_host {
+        Some(host) => note_reporter(&sender, app, host, now).await?,
+        None => {
+            let host = sender.own_name();
+            // Nobody else reports most hosts.
+            if sender.remember() && !app.table.reporters(host).is_empty() {
+                note_reporter(&sender, app, host, now).await?;
+            }
+            if let Some(ahead_secs) = ahead_of(&head.headers) {
+                app.table.note_clock(host.as_str(), ahead_secs, now);
+            }
+        }
     }
     match epoch {
         Some(_) if answer.duplicate > 0 => {
@@ -145,14 +155,35 @@ async fn ingest(
 /// May the sender send samples of the host in the path?
 fn may_ingest(
     sender: &Authenticated<'_>,
+    app: &ReceiverState,
     head: &request::Parts,
 ) -> Result<Permit<Ingest>, Rejection> {
     let (caller, (host, _)) = (sender.caller()?, host_and_rest(head));
+    let tags_of = |host: &NodeName| app.table.tags(host);
     Ok(match sender.own_name() {
         // Usually it is, and then needs not be parsed.
-        own if own.as_str() == host => caller.ingest(Some(own))?,
-        _ => caller.ingest(parse_host(host).as_ref())?,
+        own if own.as_str() == host => caller.ingest(Some(own), tags_of)?,
+        _ => caller.ingest(parse_host(host).as_ref(), tags_of)?,
     })
+}
+
+/// Writes down that the sender reports this host, where that is not known yet. The samples are
+/// durable: if this fails, the next ones bring it again.
+async fn note_reporter(
+    sender: &Authenticated<'_>,
+    app: &ReceiverState,
+    host: &NodeName,
+    now: u64,
+) -> Result<(), Rejection> {
+    let SpiffeId { role, name, .. } = sender.own_id()?;
+    let Some(reporters) = app.table.reporters(host).with(*role, name, now) else {
+        return Ok(());
+    };
+    let submission = ingest::reporters(host, &reporters, now);
+    if let Err(error) = app.journal.submit(submission, now).await {
+        tracing::warn!(%host, %error, "who reports the host is not stored");
+    }
+    Ok(())
 }
 
 /// The epoch in the path of a single sample.

@@ -178,7 +178,7 @@ impl From<AuthorizeError> for Rejection {
             AuthorizeError::OutsideHostScope => {
                 Self::insufficient_scope(Scope::MetricsRead).with_detail(error.to_string())
             }
-            AuthorizeError::WrongHost { .. } => {
+            AuthorizeError::WrongHost { .. } | AuthorizeError::OutsideGateway { .. } => {
                 Self::from(Code::WrongHost).with_detail(error.to_string())
             }
             AuthorizeError::NoSuchHost => Code::UnknownHost.into(),

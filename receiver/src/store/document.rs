@@ -15,11 +15,19 @@ pub enum DocumentKind {
     Alarms,
     /// The tags of the certificate that the host last got a token with.
     Tags,
+    /// Who reports the host, and when each did last, once a gateway did.
+    Reporters,
 }
 
 impl DocumentKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Facts, Self::Silence, Self::Alarms, Self::Tags];
+    pub const ALL: [Self; 5] = [
+        Self::Facts,
+        Self::Silence,
+        Self::Alarms,
+        Self::Tags,
+        Self::Reporters,
+    ];
 
     /// The number that stands for it in journals and stores. It never changes.
     pub const fn number(self) -> u8 {
@@ -28,6 +36,7 @@ impl DocumentKind {
             Self::Silence => 2,
             Self::Alarms => 3,
             Self::Tags => 4,
+            Self::Reporters => 5,
         }
     }
 
@@ -48,6 +57,7 @@ impl DocumentKind {
             Self::Silence => "a silence is lost: its alarms are told again",
             Self::Alarms => "the state of alarms is lost: those that still hold are raised again",
             Self::Tags => "its tags are lost, until it gets its next token",
+            Self::Reporters => "who reported it is lost, until somebody does again",
         }
     }
 }

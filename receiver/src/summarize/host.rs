@@ -9,6 +9,7 @@ use lizmon_summary::{
 };
 
 use super::documents::Documents;
+use super::reporters::Reporters;
 use crate::store::record::{RecordView, SubmissionView};
 use crate::store::{
     DocumentKind, EvictedHour, Position, RemovedSamples, SeriesSink, StoredDocument, StoredHost,
@@ -72,6 +73,12 @@ impl HostSummaries {
     /// Its tags, as its certificate says them.
     pub fn tags(&self) -> &BTreeSet<Tag> {
         self.documents.tags()
+    }
+
+    /// Who reports it; nobody where no gateway ever did.
+    pub fn reporters(&self) -> Reporters {
+        let body = self.documents.get(DocumentKind::Reporters);
+        body.map(Reporters::read).unwrap_or_default()
     }
 
     /// Counts a submission, and keeps the document that came with it.
@@ -376,13 +383,13 @@ pub(super) struct LoadedSeries(HashMap<Box<str>, BTreeMap<Box<str>, Series>>);
 
 impl SeriesSink for LoadedSeries {
     fn take(&mut self, host: &str, label: &str, series: Series) {
-        if !self.0.contains_key(host) {
-            self.0.insert(host.into(), BTreeMap::new());
+        let label = label.into();
+        if let Some(of_host) = self.0.get_mut(host) {
+            of_host.insert(label, series);
+        } else {
+            let of_host = BTreeMap::from([(label, series)]);
+            self.0.insert(host.into(), of_host);
         }
-        let Some(of_host) = self.0.get_mut(host) else {
-            return;
-        };
-        of_host.insert(label.into(), series);
     }
 
     fn clear(&mut self) {

@@ -8,6 +8,7 @@ use lizmon_protocol::name::{NodeName, Tag};
 
 use super::host::HostSummaries;
 use super::reads::JournalReads;
+use super::reporters::Reporters;
 use crate::store::{Position, Shard, ShardCount};
 
 /// A shard that was read so many seconds ago is not called late.
@@ -143,6 +144,13 @@ impl SummaryTable {
             .get(host.as_str())
             .map(|host| host.tags().clone())
             .unwrap_or_default()
+    }
+
+    /// Who reports a host; nobody where no gateway ever did.
+    pub fn reporters(&self, host: &NodeName) -> Reporters {
+        let hosts = self.shard_with(host.as_str());
+        let host = hosts.get(host.as_str());
+        host.map(HostSummaries::reporters).unwrap_or_default()
     }
 
     /// The epoch of the newest sample of any host.

@@ -1,5 +1,6 @@
 //! One host.
 
+use lizmon_page::date::moment;
 use lizmon_page::frame::Paging;
 use lizmon_page::host::{
     DeliverySums, HostPage, HostQuery, LABELS_PER_PAGE, LabelPlots, PlotRange,
@@ -25,6 +26,8 @@ use crate::summarize::HostSummaries;
 
 /// How long a series must be known until the time between its samples is shown.
 const SPACING_AFTER_SECS: u64 = 180;
+/// Who has reported a host so recently still does: it is written down once a minute.
+const REPORTS_NOW_SECS: u64 = 180;
 /// Labels that come first.
 const FIRST_LABELS: [&str; 2] = ["cpu", "mem"];
 
@@ -83,7 +86,8 @@ pub(crate) fn host(
     let spacing_secs = silence::spacing_secs(summaries, now)
         .filter(|_| summaries.series.values().any(is_measured));
     let tagged = tags.iter().map(|tag| ("tag".to_owned(), tag.to_string()));
-    let facts = tagged.chain(facts(summaries)).collect();
+    let reporters = reporters(summaries, now);
+    let facts = reporters.chain(tagged).chain(facts(summaries)).collect();
     drop(shard);
     // The store is read without a lock.
     if let Some(tier) = long_tier(query.range) {
@@ -212,6 +216,18 @@ fn long_plot(
         known_from: first.map_or(now, |first| first.end.saturating_sub(tier.width_secs)),
         intervals,
         marks,
+    })
+}
+
+/// Who reports it, where that is not the host alone.
+fn reporters(host: &HostSummaries, now: u64) -> impl Iterator<Item = (String, String)> {
+    let times = host.reporters().into_times().into_iter();
+    times.map(move |(who, at)| {
+        let text = match at.saturating_add(REPORTS_NOW_SECS) < now {
+            true => format!("{who}, until {}", moment(at)),
+            false => who,
+        };
+        ("reported by".to_owned(), text)
     })
 }
 

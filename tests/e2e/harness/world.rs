@@ -268,6 +268,7 @@ impl World {
             Role::Ca => "cas",
             Role::Summarizer => "summarizers",
             Role::Proxy => "proxies",
+            Role::Gateway => "gateways",
         };
         let file = |end: &str| self.certs().join(folder).join(format!("{name}.{end}"));
         let (cert, key) = (file("crt"), file("key"));

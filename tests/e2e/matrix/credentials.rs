@@ -58,6 +58,8 @@ pub(super) enum Who {
     Ca,
     Summarizer,
     Proxy,
+    GatewayOfA,
+    GatewayOfOthers,
 }
 
 /// How an expired or revoked certificate is presented.
@@ -143,7 +145,7 @@ impl Certificate {
 }
 
 impl Who {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::NodeAFormer,
         Self::NodeA,
         Self::NodeAUnlisted,
@@ -155,6 +157,8 @@ impl Who {
         Self::Ca,
         Self::Summarizer,
         Self::Proxy,
+        Self::GatewayOfA,
+        Self::GatewayOfOthers,
     ];
 
     pub(super) fn role(self) -> Role {
@@ -166,23 +170,28 @@ impl Who {
             Self::Ca => Role::Ca,
             Self::Summarizer => Role::Summarizer,
             Self::Proxy => Role::Proxy,
+            Self::GatewayOfA | Self::GatewayOfOthers => Role::Gateway,
         }
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::NodeAFormer | Self::NodeA | Self::NodeAUnlisted | Self::ReaderA => "a",
+            // A name gives it nothing.
+            Self::GatewayOfOthers => "a",
             Self::NodeB => "b",
             Self::ReaderOfOthers => "limited",
             Self::Operator => "olga",
             Self::Receiver | Self::Ca | Self::Summarizer | Self::Proxy => "other",
+            Self::GatewayOfA => "other",
         }
     }
 
     /// The hosts that it is limited to.
     fn limits(self) -> &'static [&'static str] {
         match self {
-            Self::ReaderOfOthers => &["b*", "other*"],
+            Self::ReaderOfOthers | Self::GatewayOfOthers => &["b*", "other*"],
+            Self::GatewayOfA => &["a"],
             _ => &[],
         }
     }

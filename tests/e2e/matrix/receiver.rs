@@ -41,8 +41,10 @@ enum Access {
     NoRoute(&'static str),
     /// Clients of the token endpoint, by certificate alone.
     Client,
-    /// Node a, with its token.
+    /// Node a and a gateway for it, with their tokens.
     Write,
+    /// Node a, with its token.
+    Report,
     /// Node a, readers and operators.
     ReadA,
     /// Readers and operators.
@@ -124,7 +126,7 @@ const ROWS: [Row<Access>; 32] = [
         "PUT",
         "/api/facts/{host}",
         "/api/facts/a",
-        Access::Write,
+        Access::Report,
         204,
     ),
     row(
@@ -329,7 +331,7 @@ fn token_endpoint(certificate: Certificate, token: Token) -> Outcome {
         (Some(Role::Receiver | Role::Ca | Role::Summarizer | Role::Proxy), _) => {
             Outcome::refused(400, "unauthorized_client", "")
         }
-        (Some(Role::Node | Role::Reader | Role::Operator), _) => Outcome::good(200),
+        (Some(Role::Node | Role::Reader | Role::Operator | Role::Gateway), _) => Outcome::good(200),
     }
 }
 
@@ -366,7 +368,7 @@ fn judge(row: &Row<Access>, certificate: Certificate, token: Token) -> Result<()
     };
     let reads = matches!(who.role(), Role::Reader | Role::Operator);
     let permitted = match action {
-        Access::Write => who.role() == Role::Node,
+        Access::Write | Access::Report => matches!(who.role(), Role::Node | Role::Gateway),
         Access::ReadA => reads || who.role() == Role::Node,
         Access::List | Access::Scrape => reads,
         Access::Administer => who.role() == Role::Operator,
@@ -376,6 +378,8 @@ fn judge(row: &Row<Access>, certificate: Certificate, token: Token) -> Result<()
         false => Err("insufficient_scope"),
         true if row.is_of_a() && who == Who::ReaderOfOthers => Err("insufficient_scope"),
         true if who.role() == Role::Node && who.name() != "a" => Err("wrong_host"),
+        true if who == Who::GatewayOfOthers => Err("wrong_host"),
+        true if who == Who::GatewayOfA && action == Access::Report => Err("wrong_host"),
         true => Ok(()),
     }
 }
@@ -477,7 +481,7 @@ impl Mint {
         let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, leaf));
         let id: SpiffeId = certificate.id().parse().unwrap();
         let scope = match id.role {
-            Role::Node => "metrics:write",
+            Role::Node | Role::Gateway => "metrics:write",
             Role::Operator => "metrics:read admin",
             // The last four get none from the receiver.
             Role::Reader | Role::Receiver | Role::Ca | Role::Summarizer | Role::Proxy => {
@@ -526,7 +530,7 @@ impl Bodies {
                 let batch = json!({"producer": PRODUCER, "records": [record]});
                 batch.to_string().into()
             }
-            ("PUT", Access::Write) => json!({"os": if is_good { GOOD } else { story }})
+            ("PUT", Access::Report) => json!({"os": if is_good { GOOD } else { story }})
                 .to_string()
                 .into(),
             ("POST", Access::Administer) if row.path.contains("/silences/") => {

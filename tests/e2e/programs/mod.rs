@@ -89,6 +89,11 @@ fn every_flag_is_documented_with_its_twin() {
         ("lizctl", "issue-operator", "certs"),
         ("lizctl", "issue-summarizer", "certs days hours csr key-alg"),
         ("lizctl", "issue-proxy", "certs days hours csr key-alg"),
+        (
+            "lizctl",
+            "issue-gateway",
+            "certs hosts tag days hours csr key-alg",
+        ),
         ("lizctl", "list", "certs expiring json"),
         ("lizctl", "inspect", "certs"),
         ("lizctl", "verify", "certs"),

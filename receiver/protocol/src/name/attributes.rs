@@ -1,5 +1,5 @@
-//! What a certificate says beside the identity: the tags of a node, or the hosts that a reader is
-//! limited to.
+//! What a certificate says beside the identity: the tags of a node, or the hosts that a reader may
+//! read, or a gateway write for.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -43,6 +43,11 @@ pub enum AttributeError {
     /// The role has none.
     #[error("a {0} gets no tags and no patterns of hosts: leave them out")]
     Unwanted(Role),
+    /// A gateway without them could write for no host.
+    #[error(
+        "a gateway needs patterns of the hosts that it may write for: name them, or * for every host"
+    )]
+    PatternsMissing,
     /// A node's name is what it is.
     #[error("a node gets no patterns of hosts: leave them out")]
     PatternsUnwanted,
@@ -157,7 +162,8 @@ impl fmt::Display for HostPattern {
 }
 
 /// The attributes of a certificate. A node's tags are its own. A reader's tags and patterns say
-/// which hosts it may read; all if there are none.
+/// which hosts it may read; all if there are none. Those of a gateway say which hosts it may write
+/// for, and it has a pattern at least.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Attributes {
     /// Sorted.
@@ -182,6 +188,8 @@ impl Attributes {
         }
         match role {
             Role::Reader => Ok(()),
+            Role::Gateway if self.hosts.is_empty() => Err(AttributeError::PatternsMissing),
+            Role::Gateway => Ok(()),
             Role::Node if !self.hosts.is_empty() => Err(AttributeError::PatternsUnwanted),
             Role::Node => {
                 let tags = self.tags.iter().zip(self.tags.iter().skip(1));
@@ -279,6 +287,11 @@ mod tests {
             (Role::Reader, of(&["env=prod", "env=test", "web*"]), true),
             (Role::Reader, patterns(HOST_PATTERNS_MAX), true),
             (Role::Reader, patterns(HOST_PATTERNS_MAX + 1), false),
+            (Role::Gateway, of(&["web*"]), true),
+            (Role::Gateway, of(&["*", "env=prod", "env=test"]), true),
+            (Role::Gateway, of(&[]), false),
+            (Role::Gateway, of(&["env=prod"]), false),
+            (Role::Gateway, patterns(HOST_PATTERNS_MAX + 1), false),
             (Role::Operator, of(&[]), true),
             (Role::Operator, of(&["env=prod"]), false),
             (Role::Receiver, of(&["web*"]), false),

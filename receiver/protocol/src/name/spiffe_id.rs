@@ -84,11 +84,13 @@ pub enum Role {
     Summarizer,
     /// Ends its clients' TLS connections and passes their certificates on to a receiver.
     Proxy,
+    /// Reports samples of the hosts that its certificate names.
+    Gateway,
 }
 
 impl Role {
     /// All roles, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Node,
         Self::Reader,
         Self::Operator,
@@ -96,6 +98,7 @@ impl Role {
         Self::Ca,
         Self::Summarizer,
         Self::Proxy,
+        Self::Gateway,
     ];
 
     /// The role as text in a SPIFFE ID.
@@ -108,6 +111,7 @@ impl Role {
             Self::Ca => "ca",
             Self::Summarizer => "summarizer",
             Self::Proxy => "proxy",
+            Self::Gateway => "gateway",
         }
     }
 
