@@ -24,6 +24,12 @@ use lizmon_protocol::sample::{
 use lizmon_protocol::token::{Claims, Confirmation, Scopes};
 use lizmon_receiver::authorize::Caller;
 use lizmon_receiver::ingest;
+use lizmon_receiver::prometheus;
+use lizmon_receiver::prometheus::message::{ReadRequest, WriteRequest};
+use lizmon_receiver::prometheus::naming::{Named, WHOLE, is_label_name, is_metric, written};
+use lizmon_receiver::prometheus::points::Points;
+use lizmon_receiver::prometheus::selector::Selector;
+use lizmon_receiver::store::HistoryRetention;
 use lizmon_receiver::store::record::read_group;
 use lizmon_receiver::token::Tokens;
 
@@ -104,6 +110,59 @@ fn check_set(set: &SampleSet<'_>) {
 fn check_error(error: &BodyError) {
     if let BodyError::Values(errors) = error {
         assert!((1..=ERRORS_SHOWN_MAX).contains(&errors.len()));
+    }
+}
+
+/// What Prometheus sends, once it is unpacked, and texts that name series: what is asked for has no
+/// time twice, and a name is valid and says which label it was.
+pub fn prometheus(bytes: &[u8]) {
+    const FIELDS_MAX: usize = 1_000;
+    if let Ok(request) = prometheus::decode::<WriteRequest>(bytes, FIELDS_MAX) {
+        let series = request.timeseries.iter();
+        let fields: usize = series
+            .map(|of| 1 + of.labels.len() + of.samples.len())
+            .sum();
+        assert!(fields + request.metadata.len() <= FIELDS_MAX);
+    }
+    if let Ok(request) = prometheus::decode::<ReadRequest>(bytes, FIELDS_MAX) {
+        for query in &request.queries {
+            let points = Points::of(query, &HistoryRetention::default(), NOW);
+            let mut before = 0;
+            for ends in [points.days, points.hours, points.minutes] {
+                if !ends.is_empty() {
+                    assert!(before <= ends.after && ends.until <= NOW, "{points:?}");
+                    before = ends.until;
+                }
+            }
+            if let Ok(selector) = Selector::of(&query.matchers) {
+                select(&selector, "disk-used:/");
+            }
+        }
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(selector) = Selector::parse(text) {
+        select(&selector, text);
+    }
+    let named = Named::of(text);
+    assert!(is_metric(&named.metric), "{text:?}");
+    assert!(
+        named.labels.keys().all(|name| is_label_name(name)),
+        "{text:?}"
+    );
+    let pairs = named.labels.iter().map(|(name, value)| (*name, &**value));
+    match named.labels.get(WHOLE) {
+        Some(whole) => assert_eq!(whole, text),
+        None => assert_eq!(written(&named.metric, pairs), text),
+    }
+}
+
+/// A series that is named exactly is one that it means.
+fn select(selector: &Selector, label: &str) {
+    let _ = (selector.has_label(label), selector.has_stat(Some("min")));
+    if let Some((_, label)) = selector.only_series() {
+        assert!(selector.has_label(&label), "{label:?}");
     }
 }
 

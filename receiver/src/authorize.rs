@@ -27,6 +27,18 @@ pub struct Ingest {
 pub struct ReadHost {
     host: NodeName,
 }
+/// Read series of the hosts that the caller may read.
+#[derive(Debug)]
+pub struct ReadSeries {
+    hosts: ReadableHosts,
+}
+#[derive(Debug)]
+enum ReadableHosts {
+    /// A reader's.
+    Of(HostScope),
+    /// A node's own.
+    Own(NodeName),
+}
 /// List the hosts that the caller may read.
 #[derive(Debug)]
 pub struct ListHosts {
@@ -141,6 +153,24 @@ impl Permit<ListHosts> {
     /// The hosts.
     pub fn scope(&self) -> &HostScope {
         &self.action.scope
+    }
+}
+
+impl Permit<ReadSeries> {
+    /// Whether series of a host with these tags may be read.
+    pub fn sees(&self, host: &str, tags: &BTreeSet<Tag>) -> bool {
+        match &self.action.hosts {
+            ReadableHosts::Of(scope) => scope.includes(host, tags),
+            ReadableHosts::Own(own) => own.as_str() == host,
+        }
+    }
+
+    /// The host, if there is one alone whose series may be read.
+    pub fn only_host(&self) -> Option<&str> {
+        match &self.action.hosts {
+            ReadableHosts::Of(_) => None,
+            ReadableHosts::Own(own) => Some(own.as_str()),
+        }
     }
 }
 
@@ -330,6 +360,18 @@ impl<'a> Caller<'a> {
         Ok(self.permit(ListHosts { scope }))
     }
 
+    /// May the caller read series? A node its own alone: of others it learns nothing.
+    pub fn read_series(&self) -> Result<Permit<ReadSeries>, AuthorizeError> {
+        let hosts = match self.check_scope(Scope::MetricsRead) {
+            Ok(()) => ReadableHosts::Of(HostScope::of(self.identity)),
+            Err(_) if self.identity.spiffe_id.role == Role::Node => {
+                ReadableHosts::Own(self.claims.sub.clone())
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(self.permit(ReadSeries { hosts }))
+    }
+
     /// May the caller change what the receiver trusts?
     pub fn administer(&self) -> Result<Permit<Administer>, AuthorizeError> {
         self.check_scope(Scope::Admin)?;
@@ -448,6 +490,27 @@ mod tests {
             caller.administer().err(),
             caller.list_certificates().err(),
         ])
+    }
+
+    /// Whose series a certificate's holder sees with a token of this scope: of a, of b.
+    #[test]
+    fn a_node_reads_its_own_series_alone() {
+        for (holder, scope, expected) in [
+            (NODE_A, "metrics:write", Some([true, false])),
+            (NODE_B, "metrics:write", Some([false, true])),
+            (NODE_A, "metrics:read admin", Some([true, false])),
+            (READER_A, "metrics:read", Some([true, true])),
+            (OPERATOR, "metrics:read admin", Some([true, true])),
+            (READER_A, "metrics:write", None),
+            (OPERATOR, "admin", None),
+        ] {
+            let (identity, claims) = (identity(holder, 1), claims(holder, 1, scope));
+            let caller = Caller::new(&identity, &claims).unwrap();
+            let permit = caller.read_series().ok();
+            let seen =
+                permit.map(|permit| ["a", "b"].map(|host| permit.sees(host, &BTreeSet::new())));
+            assert_eq!(seen, expected, "{holder} {scope}");
+        }
     }
 
     #[test]

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use lizmon_protocol::history::{History, HistoryRange, HistoryTier, INTERVALS_MAX};
 use lizmon_protocol::summary::Average;
-use lizmon_summary::{AHEAD_SECS_MAX, Aggregate, Bucket};
+use lizmon_summary::{AHEAD_SECS_MAX, Aggregate, BY_HOUR_TIER, Bucket, TIERS};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::authorize::{Permit, ReadHost};
+use crate::authorize::{Permit, ReadHost, ReadSeries};
 use crate::store::history::{Chunk, ChunkKey, ChunkQuery, DaySummary};
 use crate::store::{HistoryReader, HistoryRetention, StoreError};
 use crate::summarize::SummaryTable;
@@ -63,6 +63,44 @@ impl Histories {
         self.of_series(table, permit.host().as_str(), label, range, now)
     }
 
+    /// For how long intervals are kept.
+    pub fn retention(&self) -> &HistoryRetention {
+        &self.retention
+    }
+
+    /// The first [`INTERVALS_MAX`] intervals of a series with an end in `after < end <= until`, the
+    /// oldest first, whether it is known or not. Blocks while the store is read.
+    pub fn buckets(
+        &self,
+        _permit: &Permit<ReadSeries>,
+        table: &SummaryTable,
+        (host, label): (&str, &str),
+        tier: HistoryTier,
+        (after, until): (u64, u64),
+        now: u64,
+    ) -> Result<Vec<Bucket>, StoreError> {
+        // An interval with an epoch after this one ends after it.
+        let span = Span {
+            from: after,
+            to: until,
+        };
+        let is_in_memory =
+            tier == HistoryTier::ByHour && after >= TIERS[BY_HOUR_TIER].window_start(now);
+        let mut found = Intervals::default();
+        match is_in_memory {
+            true => {
+                let hours = hours_in_memory(table, host, label);
+                hours.iter().for_each(|hour| found.add_hour(hour));
+            }
+            false => found = self.of_span(table, (host, label), tier, span, now)?,
+        }
+        let kept = self.kept(tier, span, now);
+        let ended = found
+            .buckets(tier, kept)
+            .filter(|bucket| bucket.start.saturating_add(tier.width_secs()) <= until);
+        Ok(ended.take(INTERVALS_MAX).collect())
+    }
+
     fn of_series(
         &self,
         table: &SummaryTable,
@@ -71,21 +109,9 @@ impl Histories {
         range: &HistoryRange,
         now: u64,
     ) -> Result<Option<History>, StoreError> {
-        let hosts = table.shard_with(host);
-        let is_in_memory = hosts.contains_key(host);
-        let hours = hosts.get(host).map(|host| host.hours(label));
-        drop(hosts);
+        let is_in_memory = table.shard_with(host).contains_key(host);
         let span = Span::of(range);
-        let mut found = Intervals::default();
-        self.add_stored(&mut found, table, (host, label), range.tier, span, now)?;
-        for hour in hours.into_iter().flatten() {
-            match range.tier {
-                HistoryTier::ByHour => found.add_hour(&hour),
-                HistoryTier::ByDay if self.retention.days_secs > 0 => found.add_to_day(&hour),
-                // Of the first day some hours are gone.
-                HistoryTier::ByDay => (),
-            }
-        }
+        let found = self.of_span(table, (host, label), range.tier, span, now)?;
         let shard = table.shard_of(host);
         if found.is_empty()
             && !is_in_memory
@@ -94,17 +120,44 @@ impl Histories {
             return Ok(None);
         }
         let as_of = table.as_of(shard, now);
-        // The ring may hold hours that have ended, of a series that nothing was added to since. If
-        // nothing is kept longer than there, all of it is shown.
-        let ended_by = match self.retention.secs(range.tier) {
+        let kept = self.kept(range.tier, span, now);
+        Ok(Some(found.page(range.tier, kept, as_of)))
+    }
+
+    /// The intervals of a series, and some around them.
+    fn of_span(
+        &self,
+        table: &SummaryTable,
+        (host, label): (&str, &str),
+        tier: HistoryTier,
+        span: Span,
+        now: u64,
+    ) -> Result<Intervals, StoreError> {
+        let hours = hours_in_memory(table, host, label);
+        let mut found = Intervals::default();
+        self.add_stored(&mut found, table, (host, label), tier, span, now)?;
+        match tier {
+            HistoryTier::ByHour => hours.iter().for_each(|hour| found.add_hour(hour)),
+            HistoryTier::ByDay if self.retention.days_secs > 0 => {
+                hours.iter().for_each(|hour| found.add_to_day(hour));
+            }
+            // Of the first day some hours are gone.
+            HistoryTier::ByDay => (),
+        }
+        Ok(found)
+    }
+
+    /// What is shown of a span. The ring may hold hours that have ended, of a series that nothing was
+    /// added to since. If nothing is kept longer than there, all of it is shown.
+    fn kept(&self, tier: HistoryTier, span: Span, now: u64) -> Span {
+        let ended_by = match self.retention.secs(tier) {
             0 => 0,
             secs => now.saturating_sub(secs),
         };
-        let kept = Span {
+        Span {
             from: span.from.max(ended_by),
             ..span
-        };
-        Ok(Some(found.page(range.tier, kept, as_of)))
+        }
     }
 
     fn add_stored(
@@ -147,6 +200,12 @@ impl Histories {
         }
         Ok(())
     }
+}
+
+fn hours_in_memory(table: &SummaryTable, host: &str, label: &str) -> Vec<Bucket> {
+    let hosts = table.shard_with(host);
+    let hours = hosts.get(host).map(|host| host.hours(label));
+    hours.unwrap_or_default()
 }
 
 /// What is asked for: intervals with an epoch in `from < epoch <= to`.
@@ -211,10 +270,15 @@ impl Intervals {
         }
     }
 
-    fn page(self, tier: HistoryTier, span: Span, as_of: Option<u64>) -> History {
-        let width = tier.width_secs();
+    fn buckets(self, tier: HistoryTier, span: Span) -> impl Iterator<Item = Bucket> {
         let intervals = self.found.into_values().map(|interval| interval.bucket);
-        let mut intervals = intervals.filter(|bucket| span.has(bucket.start, width));
+        intervals.filter(move |bucket| span.has(bucket.start, tier.width_secs()))
+    }
+
+    fn page(mut self, tier: HistoryTier, span: Span, as_of: Option<u64>) -> History {
+        let width = tier.width_secs();
+        let damaged = std::mem::take(&mut self.damaged);
+        let mut intervals = self.buckets(tier, span);
         let page: Vec<_> = intervals.by_ref().take(INTERVALS_MAX).collect();
         let last = page.last().map(|bucket| bucket.start.saturating_add(width));
         let is_last_page = intervals.next().is_none();
@@ -224,7 +288,7 @@ impl Intervals {
                 .filter_map(|bucket| average(bucket, width))
                 .collect(),
             next: last.filter(|_| !is_last_page),
-            damaged: self.damaged,
+            damaged,
             as_of,
         }
     }

@@ -4,10 +4,22 @@
 //! | --- | --- |
 //! | [`message`] | the messages of remote write 1.0 and of remote read |
 //! | [`wire`] | how many fields a message has, before it is decoded |
+//! | [`naming`] | what a label of lizmon is called there, and the other way round |
+//! | [`selector`] | which series a query means |
+//! | [`find`] | those of the hosts that a caller may read |
+//! | [`points`] | which intervals answer which time |
+//! | [`read`] | the answer to a remote read |
+//! | [`listing`] | names: series, labels, values |
 //!
 //! That a message comes as one block of snappy is the matter of [`body`](crate::body).
 
+pub mod find;
+pub mod listing;
 pub mod message;
+pub mod naming;
+pub mod points;
+pub mod read;
+pub mod selector;
 pub mod wire;
 
 use prost::Message;

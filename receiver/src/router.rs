@@ -37,6 +37,7 @@ mod page;
 mod perf;
 mod probes;
 mod problem;
+mod prometheus;
 mod request_body;
 mod state;
 
@@ -135,6 +136,21 @@ pub fn routes() -> Vec<ApiRoute> {
             format!("{}/test/{{channel}}", route::ALARMS),
             "POST",
             post(alarms::test_channel),
+        ),
+        ApiRoute::with_request_body(route::REMOTE_READ, "POST", post(prometheus::read)),
+        ApiRoute::with_request_body(
+            route::SERIES,
+            "GET, HEAD, POST",
+            get(prometheus::list).post(prometheus::list),
+        ),
+        ApiRoute::with_request_body(
+            route::LABELS,
+            "GET, HEAD, POST",
+            get(prometheus::list).post(prometheus::list),
+        ),
+        ApiRoute::without_request_body(
+            format!("{}/{{name}}/values", route::LABEL_VALUES),
+            get(prometheus::values),
         ),
         ApiRoute::with_request_body(route::CRL, "PUT", put(crl::put)),
         ApiRoute::with_request_body(format!("{}/{{host}}", route::FACTS), "PUT", put(facts::put)),

@@ -177,6 +177,11 @@ fn facts_of_machines() {
 }
 
 #[test]
+fn messages_of_prometheus() {
+    check(decoders::prometheus, &seeds("prometheus"));
+}
+
+#[test]
 fn journal_groups() {
     let good = seeds("journal_group");
     for group in &good {

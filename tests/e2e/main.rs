@@ -47,6 +47,7 @@ mod order_of_work;
 mod page;
 mod pipeline;
 mod programs;
+mod prometheus;
 mod refusals;
 mod restored;
 mod scopes;

@@ -44,6 +44,8 @@ codes! {
     MalformedEpoch = 400 "malformed_epoch" "the epoch is not whole seconds since 1970 UTC",
     /// The query of the URL is invalid.
     MalformedQuery = 400 "malformed_query" "the query is not what this route takes",
+    /// The answer would be too large.
+    AnswerTooLarge = 400 "answer_too_large" "the answer would be larger than one may be: ask for less",
     /// The idempotency key is invalid.
     MalformedIdempotencyKey = 400 "malformed_idempotency_key" "the Idempotency-Key is not \"PRODUCER/SEQ\"",
     /// The request has no valid Host, or more than one.

@@ -27,6 +27,17 @@ pub const DELIVERY: &str = "/api/delivery";
 pub const HISTORY: &str = "/api/history";
 /// The prefix of the paths to which monitors send what their machines are.
 pub const FACTS: &str = "/api/facts";
+/// Prometheus' remote read.
+pub const REMOTE_READ: &str = "/api/v1/read";
+/// The labels of series, as Prometheus lists them.
+pub const SERIES: &str = "/api/v1/series";
+/// The names of their labels.
+pub const LABELS: &str = "/api/v1/labels";
+/// The prefix of the paths of the values of one label.
+pub const LABEL_VALUES: &str = "/api/v1/label";
+/// The header of an answer in another's format that is made of summaries which lag behind what was
+/// acknowledged: until when they were read, in epoch seconds.
+pub const AS_OF_HEADER: &str = "lizmon-as-of";
 /// Changes as they come: `text/event-stream`.
 pub const LIVE: &str = "/api/live";
 /// Upload of CRLs by an operator.

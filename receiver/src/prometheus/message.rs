@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use super::wire::{Nested, Shape};
+use super::wire::{MessageShape, Nested};
 
 /// As a `Content-Type` names the message of remote write 1.0.
 pub const WRITE_REQUEST: &str = "prometheus.WriteRequest";
@@ -69,10 +69,10 @@ pub enum MetricType {
 pub struct TimeSeries {
     /// What identifies it, by name; the metric is `__name__`.
     #[prost(message, repeated, tag = "1")]
-    pub labels: Vec<Label>,
+    pub labels: Vec<LabelPair>,
     /// Its samples, the oldest first.
     #[prost(message, repeated, tag = "2")]
-    pub samples: Vec<Sample>,
+    pub samples: Vec<SamplePair>,
     /// How many examples of a value there are.
     #[prost(message, repeated, tag = "3")]
     pub exemplars: Vec<Skipped>,
@@ -87,7 +87,7 @@ pub struct Skipped {}
 
 /// One of what identifies a series.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
-pub struct Label {
+pub struct LabelPair {
     /// Its name.
     #[prost(string, tag = "1")]
     pub name: String,
@@ -98,7 +98,7 @@ pub struct Label {
 
 /// A value at a time.
 #[derive(Clone, Copy, PartialEq, Message)]
-pub struct Sample {
+pub struct SamplePair {
     /// The value: a NaN with [`STALE_NAN_BITS`] says that there are no more.
     #[prost(double, tag = "1")]
     pub value: f64,
@@ -215,18 +215,18 @@ pub struct QueryResult {
     pub timeseries: Vec<TimeSeries>,
 }
 
-const PLAIN: Shape = Shape(&[]);
-const TIME_SERIES: Shape = Shape(&[(1, &PLAIN), (2, &PLAIN)]);
-const QUERY: Shape = Shape(&[(3, &PLAIN), (4, &PLAIN)]);
+const PLAIN: MessageShape = MessageShape(&[]);
+const TIME_SERIES: MessageShape = MessageShape(&[(1, &PLAIN), (2, &PLAIN)]);
+const QUERY: MessageShape = MessageShape(&[(3, &PLAIN), (4, &PLAIN)]);
 
 impl Nested for WriteRequest {
-    const SHAPE: Shape = Shape(&[(1, &TIME_SERIES), (3, &PLAIN)]);
+    const SHAPE: MessageShape = MessageShape(&[(1, &TIME_SERIES), (3, &PLAIN)]);
 }
 
 impl Nested for TimeSeries {
-    const SHAPE: Shape = TIME_SERIES;
+    const SHAPE: MessageShape = TIME_SERIES;
 }
 
 impl Nested for ReadRequest {
-    const SHAPE: Shape = Shape(&[(1, &QUERY)]);
+    const SHAPE: MessageShape = MessageShape(&[(1, &QUERY)]);
 }

@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
 use super::message::{
-    Label, LabelMatcher, MatcherType, MetricMetadata, MetricType, Query, READ_REQUEST, ReadHints,
-    ReadRequest, ResponseType, STALE_NAN_BITS, Sample, Skipped, TimeSeries, WRITE_REQUEST,
-    WriteRequest,
+    LabelMatcher, LabelPair, MatcherType, MetricMetadata, MetricType, Query, READ_REQUEST,
+    ReadHints, ReadRequest, ResponseType, STALE_NAN_BITS, SamplePair, Skipped, TimeSeries,
+    WRITE_REQUEST, WriteRequest,
 };
 use super::*;
 
@@ -14,8 +14,8 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, length], bytes].concat()
 }
 
-fn label(name: &str, value: &str) -> Label {
-    Label {
+fn label(name: &str, value: &str) -> LabelPair {
+    LabelPair {
         name: name.to_owned(),
         value: value.to_owned(),
     }
@@ -49,7 +49,7 @@ fn the_bytes_of_a_write() {
     let expected = WriteRequest {
         timeseries: vec![TimeSeries {
             labels: vec![label("__name__", "up")],
-            samples: vec![Sample {
+            samples: vec![SamplePair {
                 value: 1.5,
                 timestamp: 1_000,
             }],
@@ -110,7 +110,7 @@ fn the_bytes_of_a_read() {
 /// A NaN keeps its bits.
 #[test]
 fn the_end_of_a_series() {
-    let sample = Sample {
+    let sample = SamplePair {
         value: f64::from_bits(STALE_NAN_BITS),
         timestamp: 1,
     };
@@ -232,7 +232,7 @@ prop_compose! {
     ) -> TimeSeries {
         TimeSeries {
             labels: labels.iter().map(|(name, value)| label(name, value)).collect(),
-            samples: samples.into_iter().map(|(value, timestamp)| Sample { value, timestamp }).collect(),
+            samples: samples.into_iter().map(|(value, timestamp)| SamplePair { value, timestamp }).collect(),
             ..TimeSeries::default()
         }
     }

@@ -6,9 +6,9 @@
 
 /// Which fields of a message are messages, by number, and what those have. All others are skipped.
 #[derive(Debug, Clone, Copy)]
-pub struct Shape(pub &'static [(u32, &'static Shape)]);
+pub struct MessageShape(pub &'static [(u32, &'static MessageShape)]);
 
-impl Shape {
+impl MessageShape {
     fn of_field(&self, number: u32) -> Option<&'static Self> {
         let mut fields = self.0.iter();
         fields
@@ -20,7 +20,7 @@ impl Shape {
 /// A message that has others in it.
 pub trait Nested {
     /// Which.
-    const SHAPE: Shape;
+    const SHAPE: MessageShape;
 }
 
 /// Why a message is refused before it is decoded.
@@ -56,7 +56,7 @@ pub fn check<M: Nested>(message: &[u8], fields_max: usize) -> Result<(), WireErr
 }
 
 /// As deep as the shape: a constant.
-fn count(message: &[u8], shape: &Shape, left: &mut usize) -> Result<(), WireError> {
+fn count(message: &[u8], shape: &MessageShape, left: &mut usize) -> Result<(), WireError> {
     for field in fields(message) {
         let Field { number, bytes } = field?;
         *left = left

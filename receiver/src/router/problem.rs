@@ -14,6 +14,9 @@ use crate::authorize::AuthorizeError;
 use crate::body::{BodyReadError, CONTENT_CODINGS, SNAPPY};
 use crate::journal::{AdmissionError, SubmitError, ValueFault};
 use crate::metrics::{RefusedRequest, TooManyScrapes};
+use crate::prometheus::find::TooMany;
+use crate::prometheus::read::ReadError;
+use crate::prometheus::selector::SelectorError;
 
 /// Default of Retry-After, in seconds.
 const RETRY_AFTER_SECS: u64 = 1;
@@ -243,6 +246,36 @@ fn code_of(fault: ValueFault) -> Code {
         ValueFault::EpochTooOld => Code::EpochTooOld,
         ValueFault::EpochInFuture => Code::EpochInFuture,
         ValueFault::TooManyLabels => Code::TooManyLabels,
+    }
+}
+
+impl From<ReadError> for Rejection {
+    fn from(error: ReadError) -> Self {
+        let code = match &error {
+            ReadError::Message(_) => Code::MalformedProtobuf,
+            ReadError::Selector(error) => return error.into(),
+            ReadError::TooManySeries(error) => return (*error).into(),
+            ReadError::TooManyQueries => Code::MalformedQuery,
+            ReadError::TooManyStoredSeries | ReadError::TooLarge => Code::AnswerTooLarge,
+            ReadError::Store(error) => {
+                let error = error as &dyn std::error::Error;
+                tracing::warn!(error, "the history cannot be read");
+                return Code::StoreUnavailable.into();
+            }
+        };
+        Self::from(code).with_detail(error.to_string())
+    }
+}
+
+impl From<&SelectorError> for Rejection {
+    fn from(error: &SelectorError) -> Self {
+        Self::from(Code::MalformedQuery).with_detail(error.to_string())
+    }
+}
+
+impl From<TooMany> for Rejection {
+    fn from(error: TooMany) -> Self {
+        Self::from(Code::AnswerTooLarge).with_detail(error.to_string())
     }
 }
 

@@ -38,7 +38,6 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> BodyRequest<'_, B> {
 }
 
 impl<B: http_body::Body<Data = Bytes> + Unpin> BodyRequest<'_, B> {
-    #[expect(dead_code, reason = "the routes that read it are the next ones")]
     /// The same of a body that is a protobuf message in one block of snappy, as Prometheus sends it.
     pub(super) async fn read_message(
         &mut self,

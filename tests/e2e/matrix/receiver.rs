@@ -8,6 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use lizmon_mtls::proxies::ProxyRole;
 use lizmon_protocol::name::{Role, SpiffeId};
+use lizmon_receiver::prometheus::message::{Query, ReadRequest};
+use prost::Message as _;
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
@@ -23,12 +25,14 @@ const PRODUCER: &str = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";
 /// The text of the facts that may be stored.
 const GOOD: &str = "told by node a";
 /// What an answer that tells of host a has in it.
-const TRACES: [&str; 5] = [
+const TRACES: [&str; 6] = [
     CONFIDENTIAL,
     r#""name":"a""#,
     r#""host":"a""#,
     r#"host="a""#,
     r#"hosts/a""#,
+    // As protobuf: a label's name and value.
+    "\u{4}host\u{12}\u{1}a",
 ];
 /// In a path: the present epoch.
 const NOW: &str = "NOW";
@@ -47,6 +51,8 @@ enum Access {
     Report,
     /// Node a, readers and operators.
     ReadA,
+    /// Readers and operators; nodes, which are shown their own alone.
+    ReadSeries,
     /// Readers and operators.
     List,
     /// Operators.
@@ -56,7 +62,7 @@ enum Access {
 }
 
 /// All endpoints of the receiver; those of a host are for node a.
-const ROWS: [Row<Access>; 32] = [
+const ROWS: [Row<Access>; 38] = [
     row(
         "POST",
         "/oauth2/token",
@@ -119,6 +125,48 @@ const ROWS: [Row<Access>; 32] = [
         "/api/history/{*rest}",
         "/api/history/a/cpu",
         Access::ReadA,
+        200,
+    ),
+    row(
+        "POST",
+        "/api/v1/read",
+        "/api/v1/read",
+        Access::ReadSeries,
+        200,
+    ),
+    row(
+        "GET",
+        "/api/v1/series",
+        "/api/v1/series?match[]=cpu",
+        Access::ReadSeries,
+        200,
+    ),
+    row(
+        "POST",
+        "/api/v1/series",
+        "/api/v1/series?match[]=cpu",
+        Access::ReadSeries,
+        200,
+    ),
+    row(
+        "GET",
+        "/api/v1/labels",
+        "/api/v1/labels",
+        Access::ReadSeries,
+        200,
+    ),
+    row(
+        "POST",
+        "/api/v1/labels",
+        "/api/v1/labels",
+        Access::ReadSeries,
+        200,
+    ),
+    row(
+        "GET",
+        "/api/v1/label/{name}/values",
+        "/api/v1/label/__name__/values",
+        Access::ReadSeries,
         200,
     ),
     row("PUT", "/api/crl", "/api/crl", Access::Administer, 204),
@@ -272,10 +320,10 @@ impl Row<Access> {
     }
 }
 
-/// Nothing of host a is shown to a reader of others, whatever the route.
+/// Nothing of host a is shown to a reader of others, or to another node, whatever the route.
 fn hidden_from(certificate: Certificate) -> &'static [&'static str] {
     match certificate.who() {
-        Some(Who::ReaderOfOthers) => &TRACES,
+        Some(Who::ReaderOfOthers | Who::NodeB) => &TRACES,
         _ => &[],
     }
 }
@@ -369,7 +417,7 @@ fn judge(row: &Row<Access>, certificate: Certificate, token: Token) -> Result<()
     let reads = matches!(who.role(), Role::Reader | Role::Operator);
     let permitted = match action {
         Access::Write | Access::Report => matches!(who.role(), Role::Node | Role::Gateway),
-        Access::ReadA => reads || who.role() == Role::Node,
+        Access::ReadA | Access::ReadSeries => reads || who.role() == Role::Node,
         Access::List | Access::Scrape => reads,
         Access::Administer => who.role() == Role::Operator,
         Access::Anyone | Access::NoRoute(_) | Access::Client => true,
@@ -377,6 +425,7 @@ fn judge(row: &Row<Access>, certificate: Certificate, token: Token) -> Result<()
     match permitted {
         false => Err("insufficient_scope"),
         true if row.is_of_a() && who == Who::ReaderOfOthers => Err("insufficient_scope"),
+        true if action == Access::ReadSeries => Ok(()),
         true if who.role() == Role::Node && who.name() != "a" => Err("wrong_host"),
         true if who == Who::GatewayOfOthers => Err("wrong_host"),
         true if who == Who::GatewayOfA && action == Access::Report => Err("wrong_host"),
@@ -523,6 +572,7 @@ impl Bodies {
     fn of(&self, row: &Row<Access>, number: u64, story: &str, is_good: bool) -> Vec<u8> {
         let values = json!({story: 1});
         match (row.method, row.access) {
+            ("POST", Access::ReadSeries) if row.path == "/api/v1/read" => every_series(),
             ("POST", Access::Client) => b"grant_type=client_credentials".to_vec(),
             ("POST", Access::Write) if row.path.contains(NOW) => values.to_string().into(),
             ("POST", Access::Write) => {
@@ -542,6 +592,20 @@ impl Bodies {
             _ => Vec::new(),
         }
     }
+}
+
+/// A remote read of every series, packed.
+fn every_series() -> Vec<u8> {
+    let query = Query {
+        end_timestamp_ms: i64::MAX,
+        ..Query::default()
+    };
+    let request = ReadRequest {
+        queries: vec![query],
+        ..ReadRequest::default()
+    };
+    let packed = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec());
+    packed.unwrap()
 }
 
 /// The same certificates, named by a trusted proxy.

@@ -10,6 +10,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use lizmon_protocol::route;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, HandshakeKind};
 
@@ -46,7 +47,13 @@ impl Ask {
 
     /// What the answer comes to.
     fn outcome(&self, answer: &Answer) -> Outcome {
-        let text = answer.text();
+        let text = match answer.header("content-encoding") {
+            "snappy" => {
+                let unpacked = snap::raw::Decoder::new().decompress_vec(&answer.body);
+                String::from_utf8_lossy(&unpacked.unwrap()).into_owned()
+            }
+            _ => answer.text(),
+        };
         match self.hidden.iter().find(|hidden| text.contains(**hidden)) {
             None => Outcome::of(answer),
             Some(hidden) => Outcome::Broken(format!("it tells {hidden}: {text}")),
@@ -58,9 +65,17 @@ impl Ask {
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {
-        // Only the token endpoint reads it.
-        let form = "application/x-www-form-urlencoded".to_owned();
-        let mut headers = vec![("content-type", form)];
+        // Only the token endpoint and Prometheus' routes read it.
+        let mut headers = match self.path == route::REMOTE_READ {
+            true => vec![
+                ("content-type", "application/x-protobuf".to_owned()),
+                ("content-encoding", "snappy".to_owned()),
+            ],
+            false => {
+                let form = "application/x-www-form-urlencoded".to_owned();
+                vec![("content-type", form)]
+            }
+        };
         headers.extend(
             self.authorization
                 .clone()
