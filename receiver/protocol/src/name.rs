@@ -41,7 +41,9 @@ pub enum NameError {
     )]
     TrustDomain(String),
     /// Not a role.
-    #[error("`{0}` is not a role: node, reader, operator, receiver, ca, summarizer or proxy")]
+    #[error(
+        "`{0}` is not a role: node, reader, operator, receiver, ca, summarizer, proxy or gateway"
+    )]
     Role(String),
     /// Not a SPIFFE ID of lizmon.
     #[error("`{0}` is not an identity: spiffe://TRUST-DOMAIN/ROLE/NAME")]

@@ -129,12 +129,13 @@ async fn ingest(
         parsed.inspect_err(|_| quota.charge_refused(bytes))?;
     quota.take_records(records).map_err(too_many_records)?;
     let answer = app.journal.submit(submission, now).await?;
+    let is_remembered = sender.remember();
     match &for_host {
         Some(host) => note_reporter(&sender, app, host, now).await?,
         None => {
             let host = sender.own_name();
             // Nobody else reports most hosts.
-            if sender.remember() && !app.table.reporters(host).is_empty() {
+            if is_remembered && !app.table.reporters(host).is_empty() {
                 note_reporter(&sender, app, host, now).await?;
             }
             if let Some(ahead_secs) = ahead_of(&head.headers) {
