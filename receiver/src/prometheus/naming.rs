@@ -171,10 +171,15 @@ fn unescape(value: &str) -> Option<Cow<'_, str>> {
     Some(plain.into())
 }
 
-/// The metric of a label that is none itself: what is before its first colon, as the monitor's
-/// `disk-used:/home`; a colon is for what Prometheus records. Each character that a metric may not
-/// have is `_`.
+/// The metric of a label that is none itself: what is before its labels, or before its first colon,
+/// as the monitor's `disk-used:/home`; a colon is for what Prometheus records. Each character that a
+/// metric may not have is `_`.
 fn metric_of(label: &str) -> String {
+    if let Some((metric, _)) = label.split_once('{')
+        && is_metric(metric)
+    {
+        return metric.to_owned();
+    }
     let kind = label.split(':').next().unwrap_or_default();
     let plain = kind.chars().map(|character| match character {
         'a'..='z' | 'A'..='Z' | '0'..='9' => character,

@@ -14,7 +14,10 @@ const HOUR: u64 = 3_600;
 const DISK: &str = "disk-used:/home";
 const REQUESTS: &str = r#"requests{code="200"}"#;
 
-fn read_request(matchers: &[(MatcherType, &str, &str)], (start, end): (u64, u64)) -> ReadRequest {
+pub(crate) fn read_request(
+    matchers: &[(MatcherType, &str, &str)],
+    (start, end): (u64, u64),
+) -> ReadRequest {
     let matchers = matchers.iter().map(|(kind, name, value)| LabelMatcher {
         r#type: (*kind).into(),
         name: (*name).to_owned(),
@@ -31,7 +34,7 @@ fn read_request(matchers: &[(MatcherType, &str, &str)], (start, end): (u64, u64)
     }
 }
 
-fn pack(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn pack(bytes: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(bytes).unwrap()
 }
 
@@ -59,7 +62,7 @@ async fn post_with(
 }
 
 /// The series of an answer, as Prometheus writes them, each with how many points it has.
-fn series(answer: &Answer) -> Vec<(String, usize)> {
+pub(crate) fn series(answer: &Answer) -> Vec<(String, usize)> {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.header("content-type"), "application/x-protobuf");
     assert_eq!(answer.header("content-encoding"), "snappy");
