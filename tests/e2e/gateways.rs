@@ -172,6 +172,11 @@ async fn lizctl_issues_a_gateway_that_pushes() {
     );
     let (cert, key) = (file("crt"), file("key"));
     let _receiver = start_receiver(&mut world);
+    let mut doctor = lizctl(&world, &["doctor", "--receiver"]);
+    doctor.arg(world.url("/")).arg("--cert").arg(&cert);
+    doctor.arg("--key").arg(&key).arg("--ca").arg(world.root());
+    let found = ran(doctor).await.success();
+    assert!(found.contains("a token for metrics:write"), "{found}");
     for (host, is_good) in [("web7", true), ("db1", true), ("db2", false)] {
         let mut push = lizctl(&world, &["push", host, "cpu=4.98", "--receiver"]);
         push.arg(world.url("/")).arg("--cert").arg(&cert);
