@@ -4,4 +4,4 @@ mod holders;
 mod registry;
 
 pub(crate) use self::holders::HolderCertificates;
-pub(crate) use self::registry::CertificateRegistry;
+pub(crate) use self::registry::{CERTIFICATES_MAX, CertificateRegistry};

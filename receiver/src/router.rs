@@ -33,6 +33,7 @@ mod facts;
 mod front;
 mod history;
 mod oauth;
+mod openapi;
 mod page;
 mod perf;
 mod probes;
@@ -42,6 +43,7 @@ mod request_body;
 mod state;
 
 pub use self::front::Front;
+pub use self::openapi::{Described, openapi_json};
 pub(crate) use self::probes::health_warnings;
 pub use self::problem::Rejection;
 pub use self::state::ReceiverState;
@@ -56,6 +58,8 @@ pub struct ApiRoute {
     pub path: String,
     /// As the `Allow` header names them.
     pub allow: &'static str,
+    /// What each of its methods does.
+    pub describe: fn() -> Vec<Described>,
     reads_body: bool,
     handlers: MethodRouter<Arc<ReceiverState>>,
 }
@@ -65,10 +69,12 @@ impl ApiRoute {
     fn without_request_body(
         path: impl Into<String>,
         handlers: MethodRouter<Arc<ReceiverState>>,
+        describe: fn() -> Vec<Described>,
     ) -> Self {
         Self {
             path: path.into(),
             allow: "GET, HEAD",
+            describe,
             reads_body: false,
             handlers,
         }
@@ -79,10 +85,12 @@ impl ApiRoute {
         path: impl Into<String>,
         allow: &'static str,
         handlers: MethodRouter<Arc<ReceiverState>>,
+        describe: fn() -> Vec<Described>,
     ) -> Self {
         Self {
             path: path.into(),
             allow,
+            describe,
             reads_body: true,
             handlers,
         }
@@ -92,72 +100,112 @@ impl ApiRoute {
 /// Every route: [`Front`] serves no others, and tests iterate over these.
 pub fn routes() -> Vec<ApiRoute> {
     vec![
-        ApiRoute::without_request_body(route::METADATA, get(oauth::metadata)),
-        ApiRoute::without_request_body(route::JWKS, get(oauth::key_set)),
-        ApiRoute::without_request_body(route::PERF, get(perf::list_hosts)),
+        ApiRoute::without_request_body(route::METADATA, get(oauth::metadata), openapi::metadata),
+        ApiRoute::without_request_body(route::JWKS, get(oauth::key_set), openapi::key_set),
+        ApiRoute::without_request_body(route::PERF, get(perf::list_hosts), openapi::list_hosts),
         // Before it comes to the router, `Front` takes what is posted.
         ApiRoute {
             allow: "GET, HEAD, POST",
             ..ApiRoute::without_request_body(
                 format!("{}/{{*rest}}", route::PERF),
                 get(perf::read_host),
+                openapi::perf,
             )
         },
-        ApiRoute::without_request_body(format!("{}/{{host}}", route::DELIVERY), get(delivery::get)),
-        ApiRoute::without_request_body(route::ALARMS, get(alarms::list)),
-        ApiRoute::without_request_body(format!("{}/{{*rest}}", route::HISTORY), get(history::get)),
-        ApiRoute::without_request_body(route::CERTIFICATES, get(certificates::list_certificates)),
-        ApiRoute::without_request_body(route::HEALTHZ, get(probes::health)),
-        ApiRoute::without_request_body(route::READYZ, get(probes::ready)),
-        ApiRoute::without_request_body(route::METRICS, get(probes::read_metrics)),
-        ApiRoute::without_request_body(route::PAGE, get(page::hosts)),
-        ApiRoute::without_request_body(format!("{}/{{host}}", route::PAGE_HOSTS), get(page::host)),
-        ApiRoute::without_request_body(route::PAGE_TRUST, get(page::trust)),
-        ApiRoute::without_request_body(route::PAGE_DELIVERY, get(page::delivery)),
-        ApiRoute::without_request_body(route::PAGE_LIVE, get(page::live)),
-        ApiRoute::without_request_body(route::LIVE, get(page::api_live)),
-        ApiRoute::without_request_body(route::PAGE_ALARMS, get(page::alarms)),
-        ApiRoute::without_request_body(route::PAGE_ADD, get(page::add)),
+        ApiRoute::without_request_body(
+            format!("{}/{{host}}", route::DELIVERY),
+            get(delivery::get),
+            openapi::delivery,
+        ),
+        ApiRoute::without_request_body(route::ALARMS, get(alarms::list), openapi::alarms),
+        ApiRoute::without_request_body(
+            format!("{}/{{*rest}}", route::HISTORY),
+            get(history::get),
+            openapi::history,
+        ),
+        ApiRoute::without_request_body(
+            route::CERTIFICATES,
+            get(certificates::list_certificates),
+            openapi::certificates,
+        ),
+        ApiRoute::without_request_body(route::HEALTHZ, get(probes::health), openapi::health),
+        ApiRoute::without_request_body(route::READYZ, get(probes::ready), openapi::ready),
+        ApiRoute::without_request_body(route::OPENAPI, get(openapi::get), openapi::openapi),
+        ApiRoute::without_request_body(route::METRICS, get(probes::read_metrics), openapi::metrics),
+        ApiRoute::without_request_body(route::PAGE, get(page::hosts), openapi::page_hosts),
+        ApiRoute::without_request_body(
+            format!("{}/{{host}}", route::PAGE_HOSTS),
+            get(page::host),
+            openapi::page_host,
+        ),
+        ApiRoute::without_request_body(route::PAGE_TRUST, get(page::trust), openapi::page_trust),
+        ApiRoute::without_request_body(
+            route::PAGE_DELIVERY,
+            get(page::delivery),
+            openapi::page_delivery,
+        ),
+        ApiRoute::without_request_body(route::PAGE_LIVE, get(page::live), openapi::page_live),
+        ApiRoute::without_request_body(route::LIVE, get(page::api_live), openapi::live),
+        ApiRoute::without_request_body(route::PAGE_ALARMS, get(page::alarms), openapi::page_alarms),
+        ApiRoute::without_request_body(route::PAGE_ADD, get(page::add), openapi::page_add),
         ApiRoute::without_request_body(
             format!("{}/{{host}}", route::PAGE_REVOKE),
             get(page::revoke),
+            openapi::page_revoke,
         ),
         ApiRoute::without_request_body(
             format!("{}/{{name}}", route::PAGE_ASSETS),
             get(page::asset),
+            openapi::asset,
         ),
-        ApiRoute::with_request_body(route::TOKEN, "POST", post(oauth::token)),
+        ApiRoute::with_request_body(route::TOKEN, "POST", post(oauth::token), openapi::token),
         ApiRoute::with_request_body(
             format!("{}/{{host}}", route::SILENCES),
             "POST",
             post(alarms::silence),
+            openapi::silence,
         ),
         ApiRoute::with_request_body(
             format!("{}/test/{{channel}}", route::ALARMS),
             "POST",
             post(alarms::test_channel),
+            openapi::test_channel,
         ),
-        ApiRoute::with_request_body(route::REMOTE_READ, "POST", post(prometheus::read)),
+        ApiRoute::with_request_body(route::CRL, "PUT", put(crl::put), openapi::put_crl),
+        ApiRoute::with_request_body(
+            format!("{}/{{host}}", route::FACTS),
+            "PUT",
+            put(facts::put),
+            openapi::put_facts,
+        ),
+        ApiRoute::with_request_body(
+            route::REMOTE_READ,
+            "POST",
+            post(prometheus::read),
+            openapi::remote_read,
+        ),
         ApiRoute::with_request_body(
             route::SERIES,
             "GET, HEAD, POST",
             get(prometheus::list).post(prometheus::list),
+            openapi::series,
         ),
         ApiRoute::with_request_body(
             route::LABELS,
             "GET, HEAD, POST",
             get(prometheus::list).post(prometheus::list),
+            openapi::labels,
         ),
         ApiRoute::without_request_body(
             format!("{}/{{name}}/values", route::LABEL_VALUES),
             get(prometheus::values),
+            openapi::label_values,
         ),
-        ApiRoute::with_request_body(route::CRL, "PUT", put(crl::put)),
-        ApiRoute::with_request_body(format!("{}/{{host}}", route::FACTS), "PUT", put(facts::put)),
         ApiRoute::with_request_body(
             format!("{}/{{host}}{}", route::DELIVERY, delivery::PATH_END),
             "POST",
             post(delivery::acknowledge),
+            openapi::acknowledge,
         ),
     ]
 }

@@ -246,6 +246,7 @@ async fn an_operator_acknowledges_missing_numbers() {
         (&operator, "", "malformed_json"),
         (&operator, "{}", "malformed_json"),
         (&operator, r#"{"why":"a\nb"}"#, "invalid_values"),
+        (&operator, r#"{"why":" "}"#, "invalid_values"),
     ] {
         acknowledge(&stage, who, path, body)
             .await

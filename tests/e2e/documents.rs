@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::harness::process;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 

@@ -43,6 +43,7 @@ mod matrix;
 mod metrics;
 mod oauth;
 mod oauth_clients;
+mod openapi;
 mod order_of_work;
 mod page;
 mod pipeline;

@@ -267,6 +267,9 @@ async fn bodies_that_are_no_form() {
     answer(request(many))
         .await
         .token_error(400, "invalid_request", "many parameters");
+    let packed = request(b"no gzip".to_vec()).header("content-encoding", "gzip");
+    let got = answer(packed).await;
+    got.token_error(400, "invalid_request", "not what it says it is");
     world.healthy().await;
 }
 

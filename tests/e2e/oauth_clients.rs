@@ -11,11 +11,16 @@ use crate::harness::process::run;
 
 /// Python with the packages that `tests/run` installs, and a script of ours.
 pub(crate) fn python(name: &str) -> Command {
-    let tools = std::env::var_os("LIZMON_TEST_TOOLS")
-        .map_or_else(|| repository().join("target/tools/venv/bin"), PathBuf::from);
-    let mut python = Command::new(tools.join("python"));
+    let mut python = tool("python");
     python.arg(script(name));
     python
+}
+
+/// A program of those packages.
+pub(crate) fn tool(name: &str) -> Command {
+    let tools = std::env::var_os("LIZMON_TEST_TOOLS")
+        .map_or_else(|| repository().join("target/tools/venv/bin"), PathBuf::from);
+    Command::new(tools.join(name))
 }
 
 fn repository() -> &'static Path {

@@ -173,6 +173,11 @@ async fn a_filter_chooses_by_tags(world: &World, all: &Holder) {
             assert!(got.text().contains("malformed_query"), "{}", got.text());
         }
     }
+    for events in ["", "-1", "one", "1.5", "9007199254740992"] {
+        let path = format!("/api/live?events={events}");
+        let got = world.get(all, &token, &path).await;
+        got.refused("malformed_query", &path);
+    }
     let url = world.url("/api/live?events=1&tag=env=test");
     let event = answer(all.http.get(url).bearer_auth(&token)).await.text();
     assert!(event.contains("web2") && !event.contains("web1"), "{event}");

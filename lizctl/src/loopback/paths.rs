@@ -34,11 +34,12 @@ pub(super) fn place(path: &str) -> Option<Place> {
         ..place
     };
     let place = match path {
-        "/" | "/trust" | "/delivery" | "/alarms" | "/add" => PAGE,
-        "/openapi.json" | route::HEALTHZ | route::READYZ => PAGE,
-        "/live" => streams(PAGE),
-        "/api/live" => streams(API),
-        route::PERF | "/api/alarms" => API,
+        route::PAGE | route::PAGE_TRUST | route::PAGE_DELIVERY => PAGE,
+        route::PAGE_ALARMS | route::PAGE_ADD => PAGE,
+        route::OPENAPI | route::HEALTHZ | route::READYZ => PAGE,
+        route::PAGE_LIVE => streams(PAGE),
+        route::LIVE => streams(API),
+        route::PERF | route::ALARMS => API,
         _ => below(path)?,
     };
     Some(place)
@@ -47,10 +48,10 @@ pub(super) fn place(path: &str) -> Option<Place> {
 /// Paths with names in them.
 fn below(path: &str) -> Option<Place> {
     let rest = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('/');
-    if let Some(file) = rest("/assets") {
+    if let Some(file) = rest(route::PAGE_ASSETS) {
         return file.split('/').all(is_file_name).then_some(PAGE);
     }
-    if let Some(host) = rest("/hosts") {
+    if let Some(host) = rest(route::PAGE_HOSTS) {
         return is_host(host).then_some(PAGE);
     }
     if let Some(host) = rest(route::PAGE_REVOKE) {
@@ -59,7 +60,7 @@ fn below(path: &str) -> Option<Place> {
     if let Some(host) = rest(route::DELIVERY) {
         return host.parse::<NodeName>().is_ok().then_some(API);
     }
-    let host = rest(route::PERF).or_else(|| rest("/api/history"))?;
+    let host = rest(route::PERF).or_else(|| rest(route::HISTORY))?;
     is_host(host).then_some(API)
 }
 

@@ -70,6 +70,8 @@ pub const PAGE_ASSETS: &str = "/assets";
 pub const PAGE_LIVE: &str = "/live";
 /// Liveness of the process.
 pub const HEALTHZ: &str = "/healthz";
+/// The description of all routes: OpenAPI.
+pub const OPENAPI: &str = "/openapi.json";
 /// Readiness of the process.
 pub const READYZ: &str = "/readyz";
 

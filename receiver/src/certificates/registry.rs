@@ -17,7 +17,7 @@ use crate::authorize::{ListCertificates, Permit, ViewPage};
 /// The file in the data folder.
 const FILE: &str = "certificates-seen.json";
 /// At some 400 bytes each, those of 25,000 holders within a renewal's overlap.
-const CERTIFICATES_MAX: usize = 50_000;
+pub(crate) const CERTIFICATES_MAX: usize = 50_000;
 
 /// The certificates, in memory; [`CertificateRegistry::save`] writes them to the disk.
 pub(crate) struct CertificateRegistry {

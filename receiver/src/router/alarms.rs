@@ -21,7 +21,7 @@ use crate::store::record::Submission;
 use crate::store::{DocumentKind, StoredDocument};
 
 /// A reason and the JSON around it.
-const BYTES_MAX: usize = 4 << 10;
+pub(super) const BYTES_MAX: usize = 4 << 10;
 
 /// `GET /api/alarms`
 pub(super) async fn list(

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY};
-use http::{HeaderValue, request};
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, request};
 use lizmon_protocol::name::{NodeName, Tag, TagFilter};
 use lizmon_protocol::problem::Code;
 use percent_encoding::percent_decode_str;
@@ -55,7 +58,36 @@ pub(super) fn json_bytes(body: Bytes) -> Response {
     (headers, body).into_response()
 }
 
-/// The same of an answer that is coded as its request asks.
+/// The entity tag of contents.
+#[expect(
+    clippy::expect_used,
+    reason = "quotes and hexadecimal digits are valid in a header"
+)]
+pub(super) fn entity_tag(contents: &[u8]) -> HeaderValue {
+    let hash = hex::encode(&digest(&SHA256, contents).as_ref()[..16]);
+    HeaderValue::try_from(format!("\"{hash}\"")).expect("it is a header's value")
+}
+
+/// What is the same for everybody; 304 for a client that has it.
+pub(super) fn for_everybody(
+    headers: &HeaderMap,
+    tag: &HeaderValue,
+    media_type: &'static str,
+    contents: impl IntoResponse,
+) -> Response {
+    let is_known = headers.get(IF_NONE_MATCH) == Some(tag);
+    let mut response = match is_known {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => ([(CONTENT_TYPE, media_type)], contents).into_response(),
+    };
+    let headers = response.headers_mut();
+    // Asked again each time, so that a newer receiver's page never has an older one's script.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(ETAG, tag.clone());
+    response
+}
+
+/// JSON of an answer that is coded as its request asks.
 pub(super) fn coded_json(answer: CodedAnswer<Bytes>) -> Response {
     let mut response = json_bytes(answer.body);
     let headers = response.headers_mut();

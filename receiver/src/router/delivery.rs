@@ -20,7 +20,7 @@ use crate::query;
 /// The path after the host.
 pub(super) const PATH_END: &str = "/acknowledged";
 /// A reason and the JSON around it.
-const BYTES_MAX: usize = 4 << 10;
+pub(super) const BYTES_MAX: usize = 4 << 10;
 
 /// `GET /api/delivery/{host}`
 pub(super) async fn get(
@@ -74,12 +74,18 @@ async fn take_acknowledgement(mut request: BodyRequest<'_>) -> Result<Response, 
 }
 
 fn reason(why: &str, now: u64) -> Result<Label<'static>, Rejection> {
-    Label::new(format!("{ACKNOWLEDGED}: {}", why.trim())).map_err(|error| {
+    let refused = |fault: String| {
         let error = ValueError {
             record: None,
             label: None,
-            reason: format!("why: {error}"),
+            reason: format!("why: {fault}"),
         };
         Rejection::from(Code::InvalidValues).with_errors(vec![error], now)
-    })
+    };
+    match why.trim() {
+        "" => Err(refused("it must not be empty".to_owned())),
+        why => {
+            Label::new(format!("{ACKNOWLEDGED}: {why}")).map_err(|error| refused(error.to_string()))
+        }
+    }
 }

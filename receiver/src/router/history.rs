@@ -95,7 +95,7 @@ impl Asked {
                 "tier" => asked.range.tier = value.parse().map_err(|error| format!("{error}"))?,
                 "from" => asked.range.from = epoch()?,
                 "to" => asked.range.to = epoch()?,
-                "label" => asked.label = Some(value.into_owned()),
+                "label" => asked.label = Some(value.into_owned()).filter(|label| !label.is_empty()),
                 _ => return Err(format!("{name:?} is not asked for: tier, from, to")),
             }
         }
@@ -146,7 +146,9 @@ mod tests {
             let asked = Asked::parse(query).ok().map(|asked| asked.range);
             assert_eq!(asked, expected, "{query:?}");
         }
-        let asked = Asked::parse("tier=by-day&label=..").unwrap();
-        assert_eq!(asked.label.as_deref(), Some(".."));
+        for (query, expected) in [("tier=by-day&label=..", Some("..")), ("label=", None)] {
+            let asked = Asked::parse(query).unwrap();
+            assert_eq!(asked.label.as_deref(), expected, "{query}");
+        }
     }
 }

@@ -23,7 +23,7 @@ use crate::{ingest, metrics};
 
 /// Error codes of RFC 6749 section 5.2 and its extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OAuthErrorCode {
+pub(super) enum OAuthErrorCode {
     InvalidRequest,
     InvalidClient,
     UnauthorizedClient,
@@ -34,7 +34,16 @@ enum OAuthErrorCode {
 }
 
 impl OAuthErrorCode {
-    fn as_str(self) -> &'static str {
+    pub(super) const ALL: [Self; 6] = [
+        Self::InvalidRequest,
+        Self::InvalidClient,
+        Self::UnauthorizedClient,
+        Self::UnsupportedGrantType,
+        Self::InvalidScope,
+        Self::InvalidTarget,
+    ];
+
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::InvalidClient => "invalid_client",
@@ -187,10 +196,12 @@ fn as_token_error(rejection: Rejection) -> Box<Response> {
     let code = rejection.code();
     match code.status() {
         401 => refused(OAuthErrorCode::InvalidClient.because(described(&rejection))),
-        408 | 413 | 415 => {
-            let mut response = OAuthErrorCode::InvalidRequest
-                .because(code.title())
-                .into_response();
+        400 | 408 | 413 | 415 => {
+            let why = match code {
+                Code::MalformedJson => described(&rejection),
+                _ => code.title().to_owned(),
+            };
+            let mut response = OAuthErrorCode::InvalidRequest.because(why).into_response();
             *response.status_mut() =
                 StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
             Box::new(response)
@@ -336,8 +347,11 @@ fn uncached(status: StatusCode, body: &impl serde::Serialize) -> Response {
 /// `GET /.well-known/oauth-authorization-server`
 pub(super) async fn metadata(State(app): SharedState) -> Result<Response, Rejection> {
     check_crls(&app, (app.clock)())?;
-    let issuer = app.tokens.issuer();
-    Ok(json(&serde_json::json!({
+    Ok(json(&metadata_of(app.tokens.issuer())))
+}
+
+pub(super) fn metadata_of(issuer: &str) -> serde_json::Value {
+    serde_json::json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}{}", route::TOKEN),
         "jwks_uri": format!("{issuer}{}", route::JWKS),
@@ -346,7 +360,7 @@ pub(super) async fn metadata(State(app): SharedState) -> Result<Response, Reject
         "token_endpoint_auth_methods_supported": ["tls_client_auth"],
         "tls_client_certificate_bound_access_tokens": true,
         "scopes_supported": Scope::ALL.map(Scope::as_str),
-    })))
+    })
 }
 
 /// `GET /.well-known/jwks.json`

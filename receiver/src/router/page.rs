@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, request};
 use lizmon_page::assets::{self, PageAsset};
 use lizmon_page::frame::{self, PageFrame, PageSection};
 use lizmon_page::machine::{AddPage, RevokePage};
@@ -16,7 +15,7 @@ use lizmon_protocol::problem::Code;
 use maud::Markup;
 
 use self::query::PageQuery;
-use super::answer::parse_host;
+use super::answer::{entity_tag, for_everybody, parse_host};
 use super::authenticated::{check_crls, connection_of, peer_of};
 use super::probes::health_warnings;
 use super::problem::Rejection;
@@ -170,21 +169,9 @@ pub(super) async fn asset(head: request::Parts) -> Response {
     else {
         return Rejection::from(Code::NotFound).into_response();
     };
-    let tag = hex::encode(&digest(&SHA256, text.as_bytes()).as_ref()[..16]);
-    let tag = format!("\"{tag}\"");
-    let known = head.headers.get(IF_NONE_MATCH);
-    let is_known = known.is_some_and(|known| known.as_bytes() == tag.as_bytes());
-    let mut response = match is_known {
-        true => StatusCode::NOT_MODIFIED.into_response(),
-        false => ([(CONTENT_TYPE, media_type)], text).into_response(),
-    };
-    let headers = response.headers_mut();
-    add_security_headers(headers);
-    // Asked again each time, so that a newer receiver's page never has an older one's script.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(ETAG, tag);
-    }
+    let tag = entity_tag(text.as_bytes());
+    let mut response = for_everybody(&head.headers, &tag, media_type, text);
+    add_security_headers(response.headers_mut());
     response
 }
 

@@ -15,10 +15,10 @@ use crate::{authorize, metrics};
 
 /// The body of a probe's response.
 #[derive(Serialize)]
-struct Health {
-    status: &'static str,
+pub(super) struct Health {
+    pub(super) status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Liveness. An expired CRL is no reason to restart the process.

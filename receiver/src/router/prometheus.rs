@@ -28,7 +28,7 @@ use crate::query;
 
 const AS_OF: HeaderName = HeaderName::from_static(route::AS_OF_HEADER);
 /// Largest request: matchers alone.
-const REQUEST_BYTES_MAX: usize = 256 << 10;
+pub(super) const REQUEST_BYTES_MAX: usize = 256 << 10;
 /// Most selectors of one listing.
 const SELECTORS_MAX: usize = 64;
 /// Size of a series in a list of them: about.

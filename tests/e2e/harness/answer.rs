@@ -3,6 +3,8 @@
 use http::HeaderMap;
 use serde_json::Value;
 
+use crate::openapi::may_answer;
+
 /// A whole response.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -11,23 +13,42 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// Sends a request and reads the whole response.
+/// Sends a request and reads the whole response. If it is a problem, it must be one that the
+/// description of the API has for this request.
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
-    let response = request.send().await.expect("the receiver answers");
+    let (client, request) = request.build_split();
+    let request = request.expect("a request");
+    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let response = client.execute(request).await;
+    let response = response.expect("the receiver answers");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = response
         .bytes()
         .await
         .expect("the answer is whole")
         .to_vec();
-    Answer {
+    let answer = Answer {
         status,
         headers,
         body,
+    };
+    if let Some(code) = answer.code() {
+        let is_described = may_answer(method.as_str(), &path, status, &code);
+        assert!(is_described, "/openapi.json: {method} {path}: {code}");
     }
+    answer
 }
 
 impl Answer {
+    /// The code of a receiver's problem.
+    fn code(&self) -> Option<String> {
+        let problem: Value = serde_json::from_slice(&self.body).ok()?;
+        let code = problem["type"]
+            .as_str()?
+            .strip_prefix("urn:lizmon:problem:")?;
+        Some(code.to_owned())
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }

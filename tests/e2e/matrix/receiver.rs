@@ -62,7 +62,7 @@ enum Access {
 }
 
 /// All endpoints of the receiver; those of a host are for node a.
-const ROWS: [Row<Access>; 38] = [
+const ROWS: [Row<Access>; 39] = [
     row(
         "POST",
         "/oauth2/token",
@@ -208,6 +208,7 @@ const ROWS: [Row<Access>; 38] = [
     ),
     row("GET", "/healthz", "/healthz", Access::Anyone, 200),
     row("GET", "/readyz", "/readyz", Access::Anyone, 200),
+    row("GET", "/openapi.json", "/openapi.json", Access::Anyone, 200),
     row("GET", "/metrics", "/metrics", Access::Scrape, 200),
     row("GET", "/", "/", Access::Scrape, 200),
     row("GET", "/hosts/{host}", "/hosts/a", Access::Scrape, 200),

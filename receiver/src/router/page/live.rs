@@ -25,6 +25,7 @@ use lizmon_page::piece::{Piece, PieceRow};
 use lizmon_protocol::live::SUMMARIES;
 use lizmon_protocol::name::{NodeName, TagFilter};
 use lizmon_protocol::problem::Code;
+use lizmon_protocol::route::parse_epoch;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -86,8 +87,8 @@ pub(in super::super) async fn api_live(
     };
     let wanted = wanted_tags(&head, &["host", "events"])?;
     may_read(&app, &sender, (only.as_ref(), &wanted))?;
+    let events = events_asked_for(&head)?;
     let turns = take_turns(&app, sender.quota()?)?;
-    let events = query.events;
     let cursor = Box::default();
     let feed = Feed::Summaries {
         only,
@@ -95,6 +96,23 @@ pub(in super::super) async fn api_live(
         cursor,
     };
     Ok(EventStream::new(app, head, feed, events, turns).into_response())
+}
+
+/// After how many events a program wants the stream to end. What is no number is an error: the stream
+/// would not end.
+fn events_asked_for(head: &request::Parts) -> Result<Option<u64>, Rejection> {
+    let query = head.uri.query().unwrap_or_default();
+    let mut given = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "events");
+    let malformed = |_| {
+        let detail = "events is a number of events, in decimal digits";
+        Rejection::from(Code::MalformedQuery).with_detail(detail)
+    };
+    let Some((_, events)) = given.next() else {
+        return Ok(None);
+    };
+    // Any whole number in digits, as an epoch is.
+    let events = parse_epoch(&events).map_err(malformed)?;
+    Ok(Some(events.secs()))
 }
 
 /// What a reader of a stream may see, as judged last.
