@@ -41,6 +41,7 @@ mod limits;
 mod manual;
 mod matrix;
 mod metrics;
+mod monitoring;
 mod oauth;
 mod oauth_clients;
 mod openapi;

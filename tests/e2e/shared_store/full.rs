@@ -59,6 +59,7 @@ async fn samples_are_refused_before_a_server_is_full() {
     // The shards are asked for once a second.
     let waits = |shown: &str| shown.contains("lizmon_shard_waiting_groups{shard=\"0\"} 1\n");
     let shown = receiver.wait_for(&reader, "/metrics", waits).await;
+    crate::monitoring::has_what_rules_name(&shown);
     let gauges = |name: &str| read_by_prometheus(&world, &shown, name);
     let server = json!({"server": store.address().to_string()});
     let full = [json!([server, 1])];
