@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use lizmon_mtls::admission::{self, HeadRefusal};
 use lizmon_mtls::connection::Connection;
 use lizmon_mtls::service::{ClientRequest, RequestBody};
@@ -43,7 +43,7 @@ mod request_body;
 mod state;
 
 pub use self::front::Front;
-pub use self::openapi::{Described, openapi_json};
+pub use self::openapi::Described;
 pub(crate) use self::probes::health_warnings;
 pub use self::problem::Rejection;
 pub use self::state::ReceiverState;
@@ -130,7 +130,7 @@ pub fn routes() -> Vec<ApiRoute> {
         ),
         ApiRoute::without_request_body(route::HEALTHZ, get(probes::health), openapi::health),
         ApiRoute::without_request_body(route::READYZ, get(probes::ready), openapi::ready),
-        ApiRoute::without_request_body(route::OPENAPI, get(openapi::get), openapi::openapi),
+        ApiRoute::without_request_body(route::OPENAPI, get(read_openapi), openapi::openapi),
         ApiRoute::without_request_body(route::METRICS, get(probes::read_metrics), openapi::metrics),
         ApiRoute::without_request_body(route::PAGE, get(page::hosts), openapi::page_hosts),
         ApiRoute::without_request_body(
@@ -208,6 +208,21 @@ pub fn routes() -> Vec<ApiRoute> {
             openapi::acknowledge,
         ),
     ]
+}
+
+static OPENAPI: LazyLock<openapi::Document> = LazyLock::new(|| {
+    let routes = routes().into_iter();
+    openapi::Document::of(routes.flat_map(|route| (route.describe)()))
+});
+
+/// What `GET /openapi.json` answers: the description of all routes.
+pub fn openapi_json() -> Bytes {
+    OPENAPI.json()
+}
+
+/// `GET /openapi.json`
+async fn read_openapi(headers: HeaderMap) -> Response {
+    OPENAPI.answer(&headers)
 }
 
 /// All routes, without what is done around each.

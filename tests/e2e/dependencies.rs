@@ -53,6 +53,35 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
         .collect()
 }
 
+/// Cargo runs no test of a program that says so: then none may stand in its files.
+#[test]
+fn programs_that_are_not_tested_have_no_tests() {
+    let metadata = metadata();
+    let targets = packages(&metadata)
+        .iter()
+        .flat_map(|package| package["targets"].as_array().expect("targets"));
+    let untested = targets.filter(|target| target["kind"][0] == "bin" && target["test"] == false);
+    let mut names = Vec::new();
+    for program in untested {
+        names.push(text(&program["name"]));
+        let main = Path::new(text(&program["src_path"]));
+        let of_main = std::fs::read_to_string(main).expect("a file");
+        let modules = of_main.lines().filter_map(|line| {
+            let name = line.strip_prefix("mod ")?.strip_suffix(';')?;
+            Some(main.with_file_name(format!("{name}.rs")))
+        });
+        let of_modules = modules.map(|file| std::fs::read_to_string(file).expect("a file"));
+        for source in of_modules.collect::<Vec<_>>().iter().chain([&of_main]) {
+            assert!(!source.contains("#[test]"), "{}: {source}", main.display());
+        }
+    }
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        ["liz-ca", "liz-monitor", "liz-receiver", "liz-summarizer"]
+    );
+}
+
 /// Receiver and monitor cannot issue certificates: neither is built with the CA, even indirectly.
 #[test]
 fn only_the_ca_and_lizctl_can_issue() {

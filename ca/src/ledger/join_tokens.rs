@@ -120,7 +120,7 @@ impl LedgerTx<'_> {
             t.prepare_cached(
                 "SELECT hash, role, expires, used_key, certificate_serial, created_by, created
                  FROM join_token
-                 WHERE role IN ('node', 'reader', 'operator', 'receiver', 'summarizer', 'proxy', 'reader, limited')
+                 WHERE role IN ('node', 'reader', 'operator', 'receiver', 'summarizer', 'proxy', 'gateway', 'reader, limited')
                  AND name = ?1",
             )?
             .query_map([name.as_str()], |row| JoinTokenRecord::read(row, name))?

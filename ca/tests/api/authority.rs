@@ -49,6 +49,9 @@ fn every_role_is_accepted_by_a_receiver_under_its_name() {
                 if role.is_server() {
                     request.sans = vec!["a.example".parse().unwrap(), "::1".parse().unwrap()];
                 }
+                if role == Role::Gateway {
+                    request.attributes.hosts.insert("web*".parse().unwrap());
+                }
                 let issued = authority.issue(request, NOW).unwrap();
                 let verdict = verify_file(&certs, &issued.certificate_path, NOW).unwrap();
                 let expected = format!("spiffe://lizmon.internal/{role}/{text}");

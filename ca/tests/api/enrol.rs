@@ -97,16 +97,13 @@ fn every_role_but_a_ca_can_join() {
         } else {
             &[]
         });
+        let mut attributes = Attributes::default();
+        if role == Role::Gateway {
+            attributes.hosts.insert("web*".parse().unwrap());
+        }
         let token = fixture
             .ca
-            .make_join_token(
-                role,
-                &node_name("a"),
-                &sans,
-                &Attributes::default(),
-                TOKEN_TTL,
-                NOW,
-            )
+            .make_join_token(role, &node_name("a"), &sans, &attributes, TOKEN_TTL, NOW)
             .unwrap();
         let got = fixture.enrol(&token, &request(), NOW).unwrap();
         assert_eq!(

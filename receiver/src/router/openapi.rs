@@ -4,8 +4,6 @@
 //! types of the protocol are described here, by hand: that crate has no dependency for it, and tests
 //! compare the descriptions with the values that the types make.
 
-use std::sync::LazyLock;
-
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -37,38 +35,38 @@ pub(super) use self::pages::*;
 pub(super) use self::prometheus::*;
 
 /// The document, and the tag by which clients know that they have it.
-struct Served {
+pub(super) struct Document {
     body: Bytes,
     entity_tag: HeaderValue,
 }
 
-static SERVED: LazyLock<Served> = LazyLock::new(|| {
-    let body = serde_json::to_vec(&document()).unwrap_or_default();
-    Served {
-        entity_tag: entity_tag(&body),
-        body: body.into(),
+impl Document {
+    /// That of all routes.
+    pub(super) fn of(routes: impl Iterator<Item = Described>) -> Self {
+        let body = serde_json::to_vec(&document(routes)).unwrap_or_default();
+        Self {
+            entity_tag: entity_tag(&body),
+            body: body.into(),
+        }
     }
-});
 
-/// The document, as it is served.
-pub fn openapi_json() -> Bytes {
-    SERVED.body.clone()
-}
+    /// As it is served.
+    pub(super) fn json(&self) -> Bytes {
+        self.body.clone()
+    }
 
-/// `GET /openapi.json`: the same for everybody.
-pub(super) async fn get(headers: HeaderMap) -> Response {
-    let Served { body, entity_tag } = &*SERVED;
-    for_everybody(&headers, entity_tag, JSON, body.clone())
+    /// The same for everybody.
+    pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
+        for_everybody(headers, &self.entity_tag, JSON, self.json())
+    }
 }
 
 /// The document of all routes.
-fn document() -> OpenApi {
+fn document(routes: impl Iterator<Item = Described>) -> OpenApi {
     let mut paths = Paths::new();
-    for route in super::routes() {
-        for described in (route.describe)() {
-            for (path, method, operation) in described.finish() {
-                paths.add_path_operation(path, vec![method], operation);
-            }
+    for described in routes {
+        for (path, method, operation) in described.finish() {
+            paths.add_path_operation(path, vec![method], operation);
         }
     }
     OpenApiBuilder::new()

@@ -11,11 +11,11 @@ use serde_json::json;
 use utoipa::openapi::schema::ArrayItems;
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
 
-use super::samples::{HOST, NOW, PRODUCER, machine};
-use super::{
+use super::parts::{
     Keys as _, NamedSchema, any_count, boolean, count, epoch, list, map, named, number, object,
     one_of, or_null, pair, parsed, text,
 };
+use super::samples::{HOST, NOW, PRODUCER, machine};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3_600;

@@ -10,7 +10,7 @@ use lizmon_protocol::sample::{
 use utoipa::openapi::schema::ArrayItems;
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema};
 
-use super::{
+use super::parts::{
     Keys as _, NamedSchema, boolean, count, epoch, list, map, named, number, object, parsed, text,
 };
 

@@ -14,11 +14,11 @@ use utoipa::openapi::{ObjectBuilder, SchemaFormat, Type};
 
 use super::super::super::oauth::{OAuthErrorCode, metadata_of};
 use super::super::super::probes::Health;
-use super::samples::NOW;
-use super::{
+use super::parts::{
     Keys as _, NamedSchema, boolean, count, epoch, list, named, object, one_of, or_null, parsed,
     text,
 };
+use super::samples::NOW;
 use crate::certificates::CERTIFICATES_MAX;
 
 const ISSUER: &str = "https://rx1.example:8443";
