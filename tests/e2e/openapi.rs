@@ -1,7 +1,7 @@
 //! The description of the API: whether it is of all routes, valid, and true.
 //!
-//! schemathesis sends every operation what the description allows and what it does not, and compares
-//! the answers with it. `tests/run` installs it, and openapi-spec-validator.
+//! schemathesis sends every operation what the description allows and what it does not, and
+//! compares the answers with it. `tests/run` installs it, and openapi-spec-validator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,8 +26,8 @@ fn document() -> Value {
     serde_json::from_slice(&lizmon_receiver::router::openapi_json()).unwrap()
 }
 
-/// Whether a request may be answered with this problem, as the document says. Other paths, and other
-/// methods, may be refused as they like.
+/// Whether a request may be answered with this problem, as the document says. Other paths, and
+/// other methods, may be refused as they like.
 pub(crate) fn may_answer(method: &str, path: &str, status: u16, code: &str) -> bool {
     static OPERATIONS: LazyLock<Vec<(String, String, Value)>> =
         LazyLock::new(|| operations(&document()));

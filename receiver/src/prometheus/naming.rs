@@ -72,8 +72,8 @@ impl<'a> Named<'a> {
     }
 }
 
-/// The label of lizmon of a metric with these labels, which come by name: those that say nothing are
-/// left out.
+/// The label of lizmon of a metric with these labels, which come by name: those that say nothing
+/// are left out.
 ///
 /// ```
 /// use lizmon_receiver::prometheus::naming::written;
@@ -172,8 +172,8 @@ fn unescape(value: &str) -> Option<Cow<'_, str>> {
 }
 
 /// The metric of a label that is none itself: what is before its labels, or before its first colon,
-/// as the monitor's `disk-used:/home`; a colon is for what Prometheus records. Each character that a
-/// metric may not have is `_`.
+/// as the monitor's `disk-used:/home`; a colon is for what Prometheus records. Each character that
+/// a metric may not have is `_`.
 fn metric_of(label: &str) -> String {
     if let Some((metric, _)) = label.split_once('{')
         && is_metric(metric)

@@ -98,8 +98,8 @@ pub(in super::super) async fn api_live(
     Ok(EventStream::new(app, head, feed, events, turns).into_response())
 }
 
-/// After how many events a program wants the stream to end. What is no number is an error: the stream
-/// would not end.
+/// After how many events a program wants the stream to end. What is no number is an error: the
+/// stream would not end.
 fn events_asked_for(head: &request::Parts) -> Result<Option<u64>, Rejection> {
     let query = head.uri.query().unwrap_or_default();
     let mut given = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "events");
