@@ -24,11 +24,15 @@ use lizmon_protocol::sample::{
 use lizmon_protocol::token::{Claims, Confirmation, Scopes};
 use lizmon_receiver::authorize::Caller;
 use lizmon_receiver::ingest;
-use lizmon_receiver::prometheus;
+use lizmon_receiver::otlp::OtlpEncoding;
+use lizmon_receiver::otlp::answer::ExportMetricsServiceResponse;
+use lizmon_receiver::otlp::message::Metric;
+use lizmon_receiver::otlp::points::points;
 use lizmon_receiver::prometheus::message::{ReadRequest, WriteRequest};
 use lizmon_receiver::prometheus::naming::{Named, WHOLE, is_label_name, is_metric, written};
 use lizmon_receiver::prometheus::points::Points;
 use lizmon_receiver::prometheus::selector::Selector;
+use lizmon_receiver::protobuf;
 use lizmon_receiver::store::HistoryRetention;
 use lizmon_receiver::store::record::read_group;
 use lizmon_receiver::token::Tokens;
@@ -117,14 +121,14 @@ fn check_error(error: &BodyError) {
 /// time twice, and a name is valid and says which label it was.
 pub fn prometheus(bytes: &[u8]) {
     const FIELDS_MAX: usize = 1_000;
-    if let Ok(request) = prometheus::decode::<WriteRequest>(bytes, FIELDS_MAX) {
+    if let Ok(request) = protobuf::decode::<WriteRequest>(bytes, FIELDS_MAX) {
         let series = request.timeseries.iter();
         let fields: usize = series
             .map(|of| 1 + of.labels.len() + of.samples.len())
             .sum();
         assert!(fields + request.metadata.len() <= FIELDS_MAX);
     }
-    if let Ok(request) = prometheus::decode::<ReadRequest>(bytes, FIELDS_MAX) {
+    if let Ok(request) = protobuf::decode::<ReadRequest>(bytes, FIELDS_MAX) {
         for query in &request.queries {
             let points = Points::of(query, &HistoryRetention::default(), NOW);
             let mut before = 0;
@@ -156,6 +160,42 @@ pub fn prometheus(bytes: &[u8]) {
         Some(whole) => assert_eq!(whole, text),
         None => assert_eq!(written(&named.metric, pairs), text),
     }
+}
+
+/// A metrics export of OpenTelemetry, in both encodings: each data point is taken or counted as left
+/// out, and what is said of it is bounded, however many they are.
+pub fn otlp(bytes: &[u8]) {
+    const MESSAGE_BYTES_MAX: usize = 20_000;
+    for encoding in OtlpEncoding::ALL {
+        let Ok(request) = encoding.parse(bytes) else {
+            continue;
+        };
+        let scopes = request.resource_metrics.iter().map(|of| &of.scope_metrics);
+        let metrics = scopes.flatten().flat_map(|of| &of.metrics);
+        let data_points: usize = metrics.map(data_points).sum();
+        let found = points(&request, NOW);
+        let taken = (data_points as u64).checked_sub(found.left_out.points);
+        let values = found.hosts.values().flat_map(|points| points.values());
+        let values: usize = values.map(Vec::len).sum();
+        assert!(values as u64 >= taken.expect("no more is left out than there is"));
+        for number in found.hosts.values().flat_map(|points| points.keys()) {
+            let (_, epoch) = number.stored().expect("it can be stored");
+            assert!(lizmon_summary::accepts(epoch.secs(), NOW).is_ok());
+        }
+        let answer = ExportMetricsServiceResponse::of(&found.left_out, None);
+        assert!(answer.body(encoding).len() <= MESSAGE_BYTES_MAX);
+    }
+}
+
+fn data_points(metric: &Metric) -> usize {
+    let gauge = metric.gauge.as_ref().map(|of| of.data_points.len());
+    let sum = metric.sum.as_ref().map(|of| of.data_points.len());
+    let histogram = metric.histogram.as_ref().map(|of| of.data_points.len());
+    let exponential = metric.exponential_histogram.as_ref();
+    let exponential = exponential.map(|of| of.data_points.len());
+    let summary = metric.summary.as_ref().map(|of| of.data_points.len());
+    let all = [gauge, sum, histogram, exponential, summary];
+    all.into_iter().flatten().sum()
 }
 
 /// A series that is named exactly is one that it means.

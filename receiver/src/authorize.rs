@@ -287,6 +287,11 @@ impl<'a> Caller<'a> {
         })
     }
 
+    /// May the caller send samples at all? Of which host is another question.
+    pub fn write(&self) -> Result<(), AuthorizeError> {
+        self.check_scope(Scope::MetricsWrite)
+    }
+
     /// May the caller send samples of this host? `None` is a name that no host can have. `tags_of`
     /// gives the tags that the certificate of a host had which it reported with last.
     pub fn ingest(

@@ -25,6 +25,7 @@ use crate::body::BODY_TIMEOUT;
 use crate::journal::GATHER_WINDOW;
 use crate::store::HistoryRetention;
 use crate::store::redis::config::{RedisConfig, StoreUrl};
+use crate::summarize::HOST_SERIES_MAX;
 use crate::watch::HIGH_WATER_PERCENT;
 
 pub use self::retention::RetentionFlags;
@@ -148,6 +149,9 @@ pub struct ReceiverFlags {
     /// values counted once for each four; bursts up to two seconds' allowance, or 1,000,000
     #[arg(long, env = "LIZMON_RECORDS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::RECORDS_PER_SECOND_MAX)]
     pub records_per_second: NonZeroU32,
+    /// Maximum number of series of one host that come as points, by remote write or OTLP
+    #[arg(long, env = "LIZMON_HOST_SERIES", value_name = "NUMBER", default_value_t = HOST_SERIES_MAX as u32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub host_series: u32,
 }
 
 impl ReceiverFlags {
@@ -213,6 +217,8 @@ pub struct Config {
     pub gather_window: Duration,
     /// Maximum wait for a request's body.
     pub body_timeout: Duration,
+    /// Most series of one host that come as points.
+    pub host_series_max: usize,
     /// The oldest TLS version to accept.
     pub tls_min: TlsMin,
     /// Limits of connections and requests.
@@ -238,6 +244,7 @@ impl Config {
             crl_grace: CRL_GRACE,
             gather_window: GATHER_WINDOW,
             body_timeout: BODY_TIMEOUT,
+            host_series_max: HOST_SERIES_MAX,
             tls_min: TlsMin::default(),
             limits: Limits::default(),
             proxies: Proxies::default(),
@@ -283,6 +290,7 @@ impl From<ReceiverFlags> for Config {
             crl_grace: flags.crl_grace,
             gather_window: flags.gather_window,
             body_timeout: flags.body_timeout,
+            host_series_max: flags.host_series as usize,
             tls_min: flags.tls_min,
             proxies: Proxies {
                 protocol_from: items(flags.proxy_protocol),

@@ -1,5 +1,7 @@
 //! Turns a request's body into a submission, which is accepted whole or refused whole. Pure.
 
+mod points;
+
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::facts::Facts;
 use lizmon_protocol::name::{NodeName, Tag};
@@ -8,10 +10,11 @@ use lizmon_protocol::sample::{
     read_batch,
 };
 
+pub use self::points::{HostPoints, SeriesHost, points};
 use crate::authorize::{Ingest, Permit};
 use crate::store::record::{RecordEncoder, RecordView, Submission, SubmissionView};
 use crate::store::{DocumentKind, StoredDocument};
-use crate::summarize::Reporters;
+use crate::summarize::{MetricKinds, Reporters};
 
 /// Why an idempotency key is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +63,15 @@ pub fn reporters(host: &NodeName, reporters: &Reporters, now: u64) -> Submission
     let document = StoredDocument {
         kind: DocumentKind::Reporters,
         body: reporters.write().into(),
+    };
+    Submission::of_document(host, 0, now, &document)
+}
+
+/// Which metrics of a host are counters. It says nothing of the host's own certificate.
+pub fn metric_kinds(host: &NodeName, kinds: &MetricKinds, now: u64) -> Submission {
+    let document = StoredDocument {
+        kind: DocumentKind::MetricKinds,
+        body: kinds.write().into(),
     };
     Submission::of_document(host, 0, now, &document)
 }

@@ -185,6 +185,16 @@ impl Journal {
         async { queued?.await.unwrap_or(Err(SubmitError::Unavailable)) }
     }
 
+    /// Whether submissions of several hosts would all be taken, as far as is known before. A clock
+    /// that is not known to be steady is no reason here.
+    pub fn check_together(
+        table: &SummaryTable,
+        submissions: &[Submission],
+        now: u64,
+    ) -> Result<(), AdmissionError> {
+        admission::check_together(table, submissions, now)
+    }
+
     fn queue(
         &self,
         submission: Submission,

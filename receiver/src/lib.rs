@@ -21,6 +21,8 @@
 //! | [`summarize`] | counts what the journal holds, and commits it |
 //! | [`query`] | answers readers from the summaries in memory |
 //! | [`prometheus`] | what Prometheus sends and asks for, as it does |
+//! | [`otlp`] | metrics as OpenTelemetry sends them |
+//! | [`protobuf`] | messages of protobuf, bounded before they are decoded |
 //! | [`silence`], `glance` | which hosts are overdue; what a list of hosts shows of each |
 //! | [`alarms`] | judges hosts by rules, and tells what they come to |
 //! | `view` | what the web page shows |
@@ -64,10 +66,12 @@ pub mod authorize;
 mod glance;
 pub mod ingest;
 pub mod journal;
+pub mod otlp;
 pub mod patience;
 pub mod peers;
 pub mod periodic;
 pub mod prometheus;
+pub mod protobuf;
 pub mod query;
 pub mod receiver_keys;
 pub mod silence;

@@ -24,6 +24,7 @@ use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_mtls::rejected_connections::{RejectedConnections, RejectionCause};
 use lizmon_mtls::revocation::CrlNumber;
 use lizmon_mtls::trust::{Trust, TrustPart, TrustReader};
+use lizmon_protocol::sample::BatchAnswer;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
@@ -74,6 +75,25 @@ pub struct RefusedRequest {
 pub struct TooManyScrapes;
 
 type Reason = [(&'static str, &'static str); 1];
+type PointsLabels = [(&'static str, &'static str); 2];
+
+/// How points come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PointsProtocol {
+    /// Prometheus' remote write.
+    RemoteWrite,
+    /// OTLP/HTTP.
+    Otlp,
+}
+
+impl PointsProtocol {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::RemoteWrite => "remote_write",
+            Self::Otlp => "otlp",
+        }
+    }
+}
 
 /// Counters, and collectors of current values.
 pub struct Metrics {
@@ -89,6 +109,7 @@ pub struct Metrics {
     minted: Counter,
     tokens_refused: Family<Reason, Counter>,
     requests_refused: Family<Reason, Counter>,
+    points: Family<PointsLabels, Counter>,
     minted_log: RateLimitedLog,
     refused_log: RateLimitedLog,
 }
@@ -124,6 +145,12 @@ impl Metrics {
             "Refused requests other than token requests, by problem code",
             Family::clone(&requests_refused),
         );
+        let points = Family::default();
+        registry.register(
+            "points",
+            "Points by protocol: accepted, duplicate, left_out because they are not good, or passed_over because there is no place for them",
+            Family::clone(&points),
+        );
         let (store, clock_status) = (journal.status(), journal.clock_status().clone());
         store.register(&mut registry);
         clock_status.register(&mut of_receiver);
@@ -153,6 +180,7 @@ impl Metrics {
             minted,
             tokens_refused,
             requests_refused,
+            points,
             minted_log: RateLimitedLog::new(MINTED_LINES_AT_ONCE, MINTED_LINE_EVERY),
             refused_log: RateLimitedLog::default(),
         }
@@ -163,6 +191,29 @@ impl Metrics {
         self.minted.inc();
         self.minted_log
             .say(|unsaid| tracing::info!(holder = %holder.spiffe_id, unsaid, "token minted"));
+    }
+
+    /// Points were taken.
+    pub fn points(&self, protocol: PointsProtocol, answer: BatchAnswer) {
+        self.count_points(protocol, "accepted", answer.accepted);
+        self.count_points(protocol, "duplicate", answer.duplicate);
+    }
+
+    /// Points of requests that were taken otherwise are not good.
+    pub fn points_left_out(&self, protocol: PointsProtocol, count: u64) {
+        self.count_points(protocol, "left_out", count);
+    }
+
+    /// Parts of requests that were taken are kept nowhere.
+    pub fn points_passed_over(&self, protocol: PointsProtocol, count: u64) {
+        self.count_points(protocol, "passed_over", count);
+    }
+
+    fn count_points(&self, protocol: PointsProtocol, outcome: &'static str, count: u64) {
+        if count > 0 {
+            let labels = [("protocol", protocol.as_str()), ("outcome", outcome)];
+            self.points.get_or_create(&labels).inc_by(count);
+        }
     }
 
     /// A request was refused; `is_denial` if because of its sender, not its contents.

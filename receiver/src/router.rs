@@ -34,11 +34,14 @@ mod front;
 mod history;
 mod oauth;
 mod openapi;
+mod otlp;
 mod page;
 mod perf;
+mod points;
 mod probes;
 mod problem;
 mod prometheus;
+mod remote_write;
 mod request_body;
 mod state;
 
@@ -177,6 +180,18 @@ pub fn routes() -> Vec<ApiRoute> {
             "PUT",
             put(facts::put),
             openapi::put_facts,
+        ),
+        ApiRoute::with_request_body(
+            route::REMOTE_WRITE,
+            "POST",
+            post(remote_write::write),
+            openapi::remote_write,
+        ),
+        ApiRoute::with_request_body(
+            route::OTLP_METRICS,
+            "POST",
+            post(otlp::export),
+            openapi::export_metrics,
         ),
         ApiRoute::with_request_body(
             route::REMOTE_READ,

@@ -13,6 +13,7 @@ use lizmon_mtls::Clock;
 use lizmon_mtls::accept::MtlsAcceptor;
 use lizmon_mtls::server::{self, HttpLimits};
 use lizmon_mtls::trust::{StatementError, Trust, TrustError, TrustReader, TrustWriter};
+use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 use self::pipeline::{Pipeline, PipelineError, PipelineThreads, SharedPipeline};
@@ -42,6 +43,10 @@ const REMIND_EVERY: Duration = Duration::from_secs(60);
 const REMIND_AGAIN_SECS: u64 = 3600;
 /// HTTP/2 streams of one connection at a time.
 const HTTP2_STREAMS_MAX: u32 = 128;
+/// Of how many hosts it is remembered that a gateway was written down; of more it is again.
+const NOTED_REPORTERS_MAX: usize = 16_384;
+/// Of how many gateways metadata is remembered.
+const GATEWAYS_MAX: usize = 1_024;
 /// Event streams at a time: each looks at its hosts once a second.
 const EVENT_STREAMS_MAX: usize = 512;
 /// Largest request head.
@@ -159,6 +164,7 @@ impl Receiver {
             tokens,
             door,
         } = parts;
+        pipeline.table.limit_host_series(config.host_series_max);
         let sample_clock = pipeline.clocks.wall;
         let fine_clock = pipeline.clocks.fine;
         let app = ReceiverState {
@@ -183,6 +189,8 @@ impl Receiver {
             holders: HolderCertificates::default(),
             seen: CertificateRegistry::open(&config.data, clock()),
             fleet: FleetCache::default(),
+            noted_reporters: Cache::new(NOTED_REPORTERS_MAX),
+            gateway_kinds: Cache::new(GATEWAYS_MAX),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
             clock: clock.clone(),
             sample_clock,

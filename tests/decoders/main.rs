@@ -182,6 +182,16 @@ fn messages_of_prometheus() {
 }
 
 #[test]
+fn metrics_of_opentelemetry() {
+    let good = seeds("otlp");
+    for bytes in &good {
+        let mut encodings = lizmon_receiver::otlp::OtlpEncoding::ALL.into_iter();
+        assert!(encodings.any(|encoding| encoding.parse(bytes).is_ok()));
+    }
+    check(decoders::otlp, &good);
+}
+
+#[test]
 fn journal_groups() {
     let good = seeds("journal_group");
     for group in &good {

@@ -45,6 +45,7 @@ mod monitoring;
 mod oauth;
 mod oauth_clients;
 mod openapi;
+mod opentelemetry;
 mod order_of_work;
 mod page;
 mod pipeline;

@@ -32,6 +32,9 @@ async fn every_role_gets_its_scopes() {
             .ask_token(&holder.http, &[GRANT, ("client_id", &id)])
             .await;
         got.json(&id);
+        // That there is no secret, as a client says it that cannot be without.
+        let form = [GRANT, ("client_id", &id), ("client_secret", "none")];
+        world.ask_token(&holder.http, &form).await.json(&id);
     }
 }
 

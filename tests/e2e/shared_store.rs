@@ -4,6 +4,7 @@ mod alarms;
 mod faults;
 mod full;
 mod peers;
+mod points;
 mod prometheus;
 
 use std::process::Command;

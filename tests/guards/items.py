@@ -27,8 +27,10 @@ def name_of(kind, rest):
     """What an item is called: an `impl` by its type."""
     if kind == "impl":
         rest = without_generics(rest).split(" for ")[-1]
-        return re.match(r"&?(?:'\w+ )?(?:dyn )?(?:\w+::)*(\w+)", rest)[1]
-    found = re.match(r"(?:mut )?(\w+)", rest)
+        found = re.match(r"&?(?:'\w+ )?(?:dyn )?(?:\w+::)*(\w+)", rest)
+    else:
+        found = re.match(r"(?:mut )?(\w+)", rest)
+    # In a macro it may be a parameter.
     return found and found[1]
 
 

@@ -225,7 +225,7 @@ impl HostPage {
             div.controls {
                 form.search role="search" method="get" data-search="results" {
                     label for="q" { "Search labels" }
-                    input #q type="search" name="q" value=(self.query.search) placeholder="Part of a label" autocomplete="off" spellcheck="false" maxlength="128";
+                    input #q type="search" name="q" value=(self.query.search) placeholder="Part of a label" autocomplete="off" spellcheck="false" maxlength="1024";
                     @if self.query.range != PlotRange::default() {
                         input type="hidden" name="range" value=(self.query.range.key());
                     }

@@ -20,6 +20,9 @@ pub use self::tag_filter::TagFilter;
 pub const NODE_NAME_BYTES_MAX: usize = 200;
 /// The maximum length of a label in bytes of UTF-8.
 pub const LABEL_BYTES_MAX: usize = 128;
+/// The maximum length of the name of a series that comes by a protocol whose series have labels of their
+/// own, in bytes of UTF-8.
+pub const SERIES_NAME_BYTES_MAX: usize = 1_024;
 /// The maximum length of a trust domain in bytes: SPIFFE ID specification, section 2.1.
 pub const TRUST_DOMAIN_BYTES_MAX: usize = 255;
 /// The default trust domain of a certificate authority.
@@ -52,8 +55,13 @@ pub enum NameError {
     #[error("a label has 1 to {LABEL_BYTES_MAX} bytes, this one has none")]
     LabelEmpty,
     /// A label that is too long.
-    #[error("a label has 1 to {LABEL_BYTES_MAX} bytes, this one has {0}")]
-    LabelTooLong(usize),
+    #[error("a label has 1 to {bytes_max} bytes, this one has {bytes}")]
+    LabelTooLong {
+        /// How many it has.
+        bytes: usize,
+        /// How many it may have.
+        bytes_max: usize,
+    },
     /// A label with an invisible character.
     #[error("a label is printable text, this one has U+{0:04X}")]
     LabelUnprintable(u32),
@@ -145,12 +153,24 @@ impl<'a> Label<'a> {
     /// assert!(Label::new("summary:x").is_err());
     /// ```
     pub fn new(text: impl Into<Cow<'a, str>>) -> Result<Self, NameError> {
-        let text = text.into();
+        Self::of_at_most(text.into(), LABEL_BYTES_MAX)
+    }
+
+    /// The same for the name of a series that another protocol brings, such as
+    /// `up{job="node"}`: it may be longer.
+    pub fn of_series(text: impl Into<Cow<'a, str>>) -> Result<Self, NameError> {
+        Self::of_at_most(text.into(), SERIES_NAME_BYTES_MAX)
+    }
+
+    fn of_at_most(text: Cow<'a, str>, bytes_max: usize) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::LabelEmpty);
         }
-        if text.len() > LABEL_BYTES_MAX {
-            return Err(NameError::LabelTooLong(text.len()));
+        if text.len() > bytes_max {
+            return Err(NameError::LabelTooLong {
+                bytes: text.len(),
+                bytes_max,
+            });
         }
         if let Some(hidden) = text.chars().find(|c| !is_printable(*c)) {
             return Err(NameError::LabelUnprintable(u32::from(hidden)));

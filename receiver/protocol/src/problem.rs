@@ -112,6 +112,9 @@ codes! {
     StoreUnavailable = 503 "store_unavailable" "the store is unavailable at present: send it again",
     /// The receiver does not know yet whether its clock is right.
     ClockUnsteady = 503 "clock_unsteady" "the receiver's clock is not known to be right yet: send it again",
+    /// The token is bound to an earlier certificate of the same holder. Only where clients give up
+    /// what is answered with 401.
+    CertificateRenewed = 503 "certificate_renewed" "the token is bound to an earlier certificate of its holder: send it again with a new one",
     /// The receiver is overloaded.
     Overloaded = 503 "overloaded" "the receiver is overloaded: send it again",
     /// The CRL has expired.

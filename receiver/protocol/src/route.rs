@@ -27,6 +27,10 @@ pub const DELIVERY: &str = "/api/delivery";
 pub const HISTORY: &str = "/api/history";
 /// The prefix of the paths to which monitors send what their machines are.
 pub const FACTS: &str = "/api/facts";
+/// What Prometheus and its agents send: remote write.
+pub const REMOTE_WRITE: &str = "/api/v1/write";
+/// What OpenTelemetry's SDKs and Collectors send: metrics by OTLP/HTTP.
+pub const OTLP_METRICS: &str = "/v1/metrics";
 /// Prometheus' remote read.
 pub const REMOTE_READ: &str = "/api/v1/read";
 /// The labels of series, as Prometheus lists them.

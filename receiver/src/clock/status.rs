@@ -50,6 +50,14 @@ impl ClockStatus {
         self.steady.get() != 0
     }
 
+    /// How long until it is steady, if it was set or the machine has just started. At the very first
+    /// start no other time is known, and nothing says that it is wrong.
+    pub fn secs_until_trusted(&self) -> Option<u64> {
+        let known = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        let judged = known.filter(|known| known.other.is_some())?;
+        Some(judged.secs_until_steady()).filter(|secs| *secs > 0)
+    }
+
     /// A warning for the operator.
     pub fn warning(&self) -> Option<String> {
         let known = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,6 +153,8 @@ mod tests {
             let fits = said.contains(expected) && said.is_empty() == expected.is_empty();
             assert!(fits, "{steady_secs} {other:?}: {said}");
             assert_eq!(status.is_steady(), steady_secs >= 60);
+            let wait = other.and(60_u64.checked_sub(steady_secs));
+            assert_eq!(status.secs_until_trusted(), wait.filter(|secs| *secs > 0));
         }
     }
 

@@ -22,7 +22,7 @@ use crate::store::Shard;
 use crate::store::record::{RecordView, Submission, SubmissionView};
 use crate::summarize::{HostSummaries, SummaryTable};
 
-/// Most labels of one host.
+/// Most labels of samples of one host. Those of points are counted by themselves.
 pub const HOST_LABELS_MAX: usize = 1_000;
 /// Most producers of one host at a time.
 pub const HOST_PRODUCERS_MAX: usize = 64;
@@ -125,7 +125,7 @@ impl<'s> Admission<'s> {
         let mark = self.marks.of(view.host, host, self.clock);
         let removes_ahead = fresh.check_clock(&view, host, self.clock, (now, mark))?;
         let numbers = fresh.check_producer(&view, known, now)?;
-        let labels = fresh.check_labels(&view, known, now)?;
+        let labels = fresh.check_labels(&view, known, self.table.host_series_max(), now)?;
         let drops_more = has_new_drops(&view, known, now)?;
         let has_records = !fresh.is_empty() && !view.is_empty();
         if !has_records && !drops_more && view.document().is_none() {
@@ -148,6 +148,25 @@ impl<'s> Admission<'s> {
     pub(super) fn into_pending(self) -> HashMap<String, Pending> {
         self.pending
     }
+}
+
+/// Whether all of these would be admitted by a steady clock, one after the other.
+pub(super) fn check_together(
+    table: &SummaryTable,
+    submissions: &[Submission],
+    now: u64,
+) -> Result<(), AdmissionError> {
+    let clock = ClockVerdict {
+        now,
+        steady_secs: u64::MAX,
+        floor: 0,
+        other: None,
+        regime: 0,
+    };
+    let (mut marks, mut unread) = (EpochMarks::default(), Unread::default());
+    let mut admission = Admission::new(table, clock, &mut marks, &mut unread);
+    let mut admit = |submission| admission.admit(submission, now).map(drop);
+    submissions.iter().try_for_each(&mut admit)
 }
 
 /// Which records of a submission are new: all, or those with these indices.
@@ -376,6 +395,7 @@ impl NewRecords {
         &self,
         view: &SubmissionView<'_>,
         known: Known<'_>,
+        series_max: usize,
         now: u64,
     ) -> Result<HashSet<String>, AdmissionError> {
         let mut new = HashSet::new();
@@ -400,12 +420,15 @@ impl NewRecords {
         if new.is_empty() {
             return Ok(new);
         }
-        let known = known.label_count();
-        if known + new.len() > HOST_LABELS_MAX {
-            let reason = format!(
-                "the host has {known} labels, {} more would be over {HOST_LABELS_MAX}",
-                new.len()
-            );
+        let known = known.label_count(view.has_points);
+        let (what, max, flag) = match view.has_points {
+            true => ("series", series_max, " of --host-series"),
+            false => ("labels", HOST_LABELS_MAX, ""),
+        };
+        if known + new.len() > max {
+            let more = new.len();
+            let reason =
+                format!("the host has {known} {what}, {more} more would be over {max}{flag}");
             let errors = new.iter().take(ERRORS_SHOWN_MAX);
             let errors = errors.map(|label| ValueError {
                 record: None,
@@ -434,7 +457,10 @@ impl NewRecords {
             return;
         }
         let pending = pending.entry(view.host.to_owned()).or_default();
-        pending.labels.extend(labels);
+        match view.has_points {
+            true => pending.series.extend(labels),
+            false => pending.labels.extend(labels),
+        }
         let Some(producer) = view.producer else {
             return;
         };

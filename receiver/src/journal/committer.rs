@@ -88,8 +88,12 @@ impl Committer {
         if let Some(usage) = store.usage() {
             status.set_usage(usage);
         }
+        let mut clock = StepDetector::new(summarizer.stored_clock(), at);
+        let intake = Intake::new(store.shard_count(), KnownRecords::Skip);
+        // Before the first request asks for it.
+        intake.clock_status.set(clock.look(at));
         Self {
-            intake: Intake::new(store.shard_count(), KnownRecords::Skip),
+            intake,
             store,
             status,
             complete_at: now,
@@ -101,7 +105,7 @@ impl Committer {
             swept_at: now,
             reclaimed_at: now,
             seen_at: now,
-            clock: StepDetector::new(summarizer.stored_clock(), at),
+            clock,
             ending_clock: EndingClock::default(),
             clock_stored_at: at.monotonic,
             unstored: RateLimitedLog::default(),

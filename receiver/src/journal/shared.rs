@@ -135,12 +135,20 @@ impl GroupCommit for SharedCommitter {
             let is_stored = appended
                 .iter()
                 .any(|(shard, position)| *shard == admitted.shard && position.is_some());
-            match is_stored {
-                true => Ok(BatchAnswer {
+            // Which points are duplicates is known where they are counted alone.
+            let points = view
+                .has_points
+                .then(|| view.records().map(|of| of.len() as u64).sum());
+            match (is_stored, points) {
+                (true, Some(accepted)) => Ok(BatchAnswer {
+                    accepted,
+                    duplicate: 0,
+                }),
+                (true, None) => Ok(BatchAnswer {
                     accepted: admitted.new_records,
                     duplicate: (view.len() as u64).saturating_sub(admitted.new_records),
                 }),
-                false => Err(SubmitError::Unavailable),
+                (false, _) => Err(SubmitError::Unavailable),
             }
         };
         let mut answers = verdicts.into_iter().map(answer);

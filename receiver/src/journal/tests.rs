@@ -2,6 +2,7 @@
 
 mod admission;
 mod clocks;
+mod points;
 
 use std::sync::Arc;
 

@@ -3,7 +3,8 @@
 
 use prost::Message;
 
-use super::wire::{MessageShape, Nested};
+use crate::protobuf::Skipped;
+use crate::protobuf::wire::{MessageShape, Nested};
 
 /// As a `Content-Type` names the message of remote write 1.0.
 pub const WRITE_REQUEST: &str = "prometheus.WriteRequest";
@@ -80,10 +81,6 @@ pub struct TimeSeries {
     #[prost(message, repeated, tag = "4")]
     pub histograms: Vec<Skipped>,
 }
-
-/// A message whose fields nobody asks for: that it is there is known, and it takes no memory.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Message)]
-pub struct Skipped {}
 
 /// One of what identifies a series.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]

@@ -7,9 +7,9 @@ use super::message::{LabelPair, Query, QueryResult, ReadRequest, SamplePair, Tim
 use super::naming::{HOST, METRIC, Named, STAT};
 use super::points::{BY_MINUTE_TIER, Points};
 use super::selector::{self, Selector, SelectorError};
-use super::{MessageError, decode};
 use crate::authorize::{Permit, ReadSeries};
 use crate::history::Histories;
+use crate::protobuf::{MessageError, decode};
 use crate::store::StoreError;
 use crate::summarize::SummaryTable;
 use lizmon_protocol::history::INTERVALS_MAX;

@@ -1,11 +1,14 @@
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::message::{
     LabelMatcher, LabelPair, MatcherType, MetricMetadata, MetricType, Query, READ_REQUEST,
-    ReadHints, ReadRequest, ResponseType, STALE_NAN_BITS, SamplePair, Skipped, TimeSeries,
-    WRITE_REQUEST, WriteRequest,
+    ReadHints, ReadRequest, ResponseType, STALE_NAN_BITS, SamplePair, TimeSeries, WRITE_REQUEST,
+    WriteRequest,
 };
 use super::*;
+use crate::protobuf::wire::{self, WireError};
+use crate::protobuf::{MessageError, Skipped, decode};
 
 /// A field with bytes, as the wire has it.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {

@@ -19,7 +19,7 @@ use super::problem::Rejection;
 use super::state::ReceiverState;
 use crate::authorize::Caller;
 use crate::body::AskedCoding;
-use crate::token::{AccessTokenError, LastToken};
+use crate::token::{self, AccessTokenError, LastToken};
 
 /// A request whose certificate and token have been verified.
 pub(super) struct Authenticated<'a> {
@@ -166,6 +166,12 @@ impl<'a> Authenticated<'a> {
         true
     }
 
+    /// Whether the sender is a gateway.
+    pub(super) fn is_gateway(&self) -> bool {
+        let role = self.peer.map(|peer| peer.identity.spiffe_id.role);
+        role == Some(Role::Gateway)
+    }
+
     /// Role and name in the certificate.
     pub(super) fn own_id(&self) -> Result<&SpiffeId, Rejection> {
         Ok(&self.peer()?.identity.spiffe_id)
@@ -212,6 +218,15 @@ impl<'a> Authenticated<'a> {
     /// The name that the token is for.
     pub(super) fn own_name(&self) -> &NodeName {
         &self.claims.sub
+    }
+
+    /// Whether the token was got with an earlier certificate of the same holder.
+    pub(super) fn has_earlier_token(&self) -> bool {
+        self.peer.is_some_and(|peer| {
+            let identity = peer.identity;
+            self.claims.client_id == identity.spiffe_id
+                && !token::is_bound_to(&self.claims, &identity.thumbprint)
+        })
     }
 
     /// The caller, if the token belongs to the connection's certificate.

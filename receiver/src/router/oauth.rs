@@ -224,6 +224,10 @@ fn plain(text: &str) -> String {
     text.chars().map(plain).collect()
 }
 
+/// What clients send that cannot be without a secret, such as the OpenTelemetry Collector: no more
+/// than that there is none.
+const NO_SECRET: &str = "none";
+
 /// The request's parameters: RFC 6749 section 4.4.2.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Form {
@@ -256,6 +260,7 @@ impl Form {
                 "client_id" => &mut form.client_id,
                 "scope" => &mut form.scope,
                 "resource" => &mut form.resource,
+                "client_secret" if value == NO_SECRET => continue,
                 "client_secret" | "client_assertion" | "client_assertion_type" => {
                     return Err(OAuthErrorCode::InvalidRequest
                         .because(format!("the certificate authenticates: send no {name}")));

@@ -25,12 +25,14 @@ use super::answer::{entity_tag, for_everybody};
 
 mod operation;
 mod operations;
+mod otlp;
 mod pages;
 mod prometheus;
 mod schema;
 
 pub use self::operation::Described;
 pub(super) use self::operations::*;
+pub(super) use self::otlp::*;
 pub(super) use self::pages::*;
 pub(super) use self::prometheus::*;
 
@@ -103,6 +105,7 @@ fn tags() -> Vec<Tag> {
         ("operators", "What operators do"),
         ("tokens", "OAuth 2.0"),
         ("prometheus", "What Prometheus asks for"),
+        ("opentelemetry", "What OpenTelemetry sends"),
         ("page", "The web page, for people and their browsers"),
     ]
     .map(|(name, description)| {

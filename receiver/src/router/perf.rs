@@ -24,7 +24,7 @@ use crate::authorize::{Ingest, ListHosts, Permit};
 use crate::body::{BODY_BYTES_MAX, MemoryReservation, ReceivedBody};
 use crate::query::FleetSize;
 use crate::store::record::Submission;
-use crate::{ingest, query};
+use crate::{ingest, query, summarize};
 
 /// draft-ietf-httpapi-idempotency-key-header-07 section 2.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -170,19 +170,26 @@ fn may_ingest(
 
 /// Writes down that the sender reports this host, where that is not known yet. The samples are
 /// durable: if this fails, the next ones bring it again.
-async fn note_reporter(
+pub(super) async fn note_reporter(
     sender: &Authenticated<'_>,
     app: &ReceiverState,
     host: &NodeName,
     now: u64,
 ) -> Result<(), Rejection> {
-    let SpiffeId { role, name, .. } = sender.own_id()?;
+    let noted = (host.clone(), sender.own_id()?.clone());
+    // The summaries may lag behind what was appended.
+    let last = app.noted_reporters.get(&noted);
+    if last.is_some_and(|at| summarize::is_recent(at, now)) {
+        return Ok(());
+    }
+    let SpiffeId { role, name, .. } = &noted.1;
     let Some(reporters) = app.table.reporters(host).with(*role, name, now) else {
         return Ok(());
     };
     let submission = ingest::reporters(host, &reporters, now);
-    if let Err(error) = app.journal.submit(submission, now).await {
-        tracing::warn!(%host, %error, "who reports the host is not stored");
+    match app.journal.submit(submission, now).await {
+        Ok(_) => app.noted_reporters.insert(noted, now),
+        Err(error) => tracing::warn!(%host, %error, "who reports the host is not stored"),
     }
     Ok(())
 }

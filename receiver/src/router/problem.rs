@@ -84,6 +84,16 @@ impl Rejection {
         rejection.with_detail(detail)
     }
 
+    /// The same with another code, for clients that would take its own amiss.
+    pub fn with_code(mut self, code: Code) -> Self {
+        let mut other = Self::from(code);
+        let problem = std::mem::replace(&mut self.0.problem, Problem::new(code));
+        other.0.problem.detail = problem.detail.or(Some(problem.title));
+        // How long to wait is known better than by default.
+        other.0.headers.extend(self.0.headers.drain());
+        other
+    }
+
     /// Its code.
     pub fn code(&self) -> Code {
         self.0.problem.code

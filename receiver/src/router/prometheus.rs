@@ -22,8 +22,9 @@ use crate::body::{AskedCoding, SNAPPY};
 use crate::prometheus::find::TooMany;
 use crate::prometheus::listing::{self, Listed};
 use crate::prometheus::message::READ_REQUEST;
+use crate::prometheus::naming;
 use crate::prometheus::read::{Answerable, ReadError, ReadQueries};
-use crate::prometheus::{MEDIA_TYPE, naming};
+use crate::protobuf::MEDIA_TYPE;
 use crate::query;
 
 const AS_OF: HeaderName = HeaderName::from_static(route::AS_OF_HEADER);

@@ -13,7 +13,7 @@ use super::authenticated::Authenticated;
 use super::problem::Rejection;
 use super::state::ReceiverState;
 use crate::body::ReceivedBody;
-use crate::prometheus;
+use crate::{prometheus, protobuf};
 
 /// A request whose body may be read.
 pub(super) struct BodyRequest<'a, B = Body> {
@@ -52,7 +52,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> BodyRequest<'_, B> {
         if !said.is_some_and(|said| prometheus::is_media_type_of(said, message)) {
             let expected = format!(
                 "it must be {}, and the message {message}",
-                prometheus::MEDIA_TYPE
+                protobuf::MEDIA_TYPE
             );
             return Err(Rejection::from(Code::UnsupportedMediaType).with_detail(expected));
         }

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use axum::extract::State;
 use lizmon_mtls::Clock;
 use lizmon_mtls::trust::{TrustReader, TrustWriter};
+use lizmon_protocol::name::{NodeName, SpiffeId};
+use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 use crate::alarms::Alarms;
@@ -15,7 +17,7 @@ use crate::health::HealthPolicy;
 use crate::history::Histories;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
-use crate::summarize::SummaryTable;
+use crate::summarize::{MetricKinds, SummaryTable};
 use crate::token::Tokens;
 use crate::view::FleetCache;
 
@@ -43,6 +45,10 @@ pub struct ReceiverState {
     pub(crate) seen: CertificateRegistry,
     /// What is wrong with each host, as pages say it.
     pub(crate) fleet: FleetCache,
+    /// When it was last written down that somebody reports a host.
+    pub(crate) noted_reporters: Cache<(NodeName, SpiffeId), u64>,
+    /// By gateway, what its metadata says of metrics: it names no hosts.
+    pub(crate) gateway_kinds: Cache<NodeName, Arc<MetricKinds>>,
     /// Permits for event streams.
     pub(crate) event_streams: Arc<Semaphore>,
     /// Counts.

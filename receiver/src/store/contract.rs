@@ -3,7 +3,7 @@
 mod history;
 mod sharing;
 
-use lizmon_summary::{Bucket, Series};
+use lizmon_summary::{Bucket, Point, PointKind, Series};
 
 use super::document::{DocumentKind, StoredDocument};
 use super::engine::Store;
@@ -36,6 +36,7 @@ pub(crate) fn check_shared<S: Store>(open: &mut dyn FnMut() -> S) {
     state_and_cursor_change_together(open);
     rings_replace_and_ends_remove(open);
     a_whole_host_replaces_what_was_there(open);
+    the_last_point_is_kept(open);
     the_clock_is_kept(open);
     history::is_kept(open);
     documents_are_replaced_and_removed(open);
@@ -282,6 +283,54 @@ fn a_whole_host_replaces_what_was_there<S: Store>(open: &mut dyn FnMut() -> S) {
     let ended_hosts = vec!["web247".to_owned()];
     let ends = ShardChanges {
         ended_hosts,
+        ..ShardChanges::default()
+    };
+    commit(&mut store, SHARD, &ends);
+}
+
+fn the_last_point_is_kept<S: Store>(open: &mut dyn FnMut() -> S) {
+    let mut store = open();
+    let mut counter = Series::new();
+    let mut next = |millis, value| {
+        let kind = PointKind::Counter;
+        let point = Point {
+            millis,
+            value,
+            kind,
+        };
+        counter.apply_point(point, &mut |_| ());
+        let stored = StoredSeries {
+            label: "requests_total{code=\"200\"}".into(),
+            series: counter.clone(),
+        };
+        counter.clear_dirty();
+        stored
+    };
+    // One that has only begun, the same with a rate, and all of it again.
+    for (whole, series) in [
+        (false, next(NOW * 1_000, -0.0)),
+        (false, next(NOW * 1_000 + 15_123, 1e290)),
+        (true, next(NOW * 1_000 + 30_123, 7.0)),
+    ] {
+        let changed = StoredHost {
+            is_whole: whole,
+            ..host("web247", vec![series])
+        };
+        let changes = ShardChanges {
+            hosts: vec![changed.clone()],
+            ..ShardChanges::default()
+        };
+        commit(&mut store, SHARD, &changes);
+        drop(store);
+        store = open();
+        let expected = StoredHost {
+            is_whole: false,
+            ..loaded(&changed)
+        };
+        assert_eq!(load(&mut store).1, [expected]);
+    }
+    let ends = ShardChanges {
+        ended_hosts: vec!["web247".to_owned()],
         ..ShardChanges::default()
     };
     commit(&mut store, SHARD, &ends);

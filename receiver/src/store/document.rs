@@ -17,16 +17,19 @@ pub enum DocumentKind {
     Tags,
     /// Who reports the host, and when each did last, once a gateway did.
     Reporters,
+    /// Which of its metrics are counters, where metadata says otherwise than names.
+    MetricKinds,
 }
 
 impl DocumentKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Facts,
         Self::Silence,
         Self::Alarms,
         Self::Tags,
         Self::Reporters,
+        Self::MetricKinds,
     ];
 
     /// The number that stands for it in journals and stores. It never changes.
@@ -37,6 +40,7 @@ impl DocumentKind {
             Self::Alarms => 3,
             Self::Tags => 4,
             Self::Reporters => 5,
+            Self::MetricKinds => 6,
         }
     }
 
@@ -57,6 +61,9 @@ impl DocumentKind {
             Self::Silence => "a silence is lost: its alarms are told again",
             Self::Alarms => "the state of alarms is lost: those that still hold are raised again",
             Self::Tags => "its tags are lost, until it gets its next token",
+            Self::MetricKinds => {
+                "which metrics are counters is lost, until Prometheus sends metadata again"
+            }
             Self::Reporters => "who reported it is lost, until somebody does again",
         }
     }

@@ -6,25 +6,29 @@
 //! submission  length of the rest u32 | host: length u8, bytes | certificate end u64 | taken at u64 | flags u8 | producer: 16 bytes, if there is one
 //!             | records u32 | record… | dropped ranges u16 | dropped… | document, if there is one
 //! record      seq u64 (0 without a producer) | epoch u64 | values u16 | value…
-//! value       label: length u8, bytes | f64
+//! value       label | f64
+//! label       length u8, bytes; from 255 bytes on 255 | length u16, bytes
 //! dropped     from u64 | to u64 | why: length u8, bytes
 //! document    kind u8 | body: length u32, bytes
 //! ```
 //!
 //! Flags are 1 for a producer, 2 if the clock was known to be steady and samples ahead of it are
-//! removed first, 4 if a producer's records are a repair, and 8 for a document. All numbers are little-endian.
+//! removed first, 4 if a producer's records are a repair, 8 for a document, and 16 for points: records whose
+//! seq is a [`PointNumber`]. All numbers are little-endian.
 //! Whatever is not exactly so is [`Corrupt`], and never a panic.
 
 mod divide;
 mod format;
 mod groups;
 mod outline;
+mod point_number;
 mod view;
 mod write;
 
 pub use self::divide::divide_group;
 pub use self::groups::ShardGroups;
 pub use self::outline::Outline;
+pub use self::point_number::PointNumber;
 pub use self::view::{Corrupt, RecordView, SubmissionView, read_group};
 pub use self::write::{Group, RecordEncoder, Submission};
 
@@ -35,6 +39,7 @@ mod tests {
     use crate::store::{DocumentKind, StoredDocument};
     use lizmon_protocol::name::Label;
     use lizmon_protocol::sample::{Epoch, SampleSet, Seq, Value, parse_batch};
+    use lizmon_summary::PointKind;
     use proptest::prelude::*;
 
     fn submission(host: &str) -> Submission {
@@ -139,6 +144,62 @@ mod tests {
         let mut unknown = bytes.clone();
         unknown[kind_at.unwrap()] = 99;
         assert!(read_group(&reseal(unknown)).is_err(), "no kind has it");
+    }
+
+    #[test]
+    fn points_are_read_as_they_were_written() {
+        let value = |value| Value::new(value).unwrap();
+        // Either side of the length that has two bytes more.
+        let long = [254, 255, 1_024].map(|bytes| Label::of_series("m".repeat(bytes)).unwrap());
+        let up = Label::of_series("up{job=\"node\"}").unwrap();
+        let gauges: Vec<_> = long
+            .iter()
+            .map(|label| (label.clone(), value(1.5)))
+            .collect();
+        let ends = [(up.clone(), value(0.0))];
+        let number = |millis, kind| PointNumber { millis, kind };
+        let points = [
+            (number(1_465_001_814_001, PointKind::Gauge), &gauges[..]),
+            (number(1_465_001_814_001, PointKind::End), &ends[..]),
+            // It cannot be stored.
+            (number(u64::MAX, PointKind::Gauge), &ends[..]),
+        ];
+        let host = "web1".parse().unwrap();
+        let mut group = Group::default();
+        group.push(&Submission::of_points(&host, 7, 8, points.into_iter()));
+        group.push(&submission("web1"));
+        let bytes = group.seal().to_vec();
+        let read = read_group(&bytes).unwrap();
+        assert_eq!(
+            read.iter().map(|read| read.has_points).collect::<Vec<_>>(),
+            [true, false]
+        );
+        assert_eq!(
+            (read[0].len(), read[0].taken_at, read[0].producer),
+            (2, 8, None)
+        );
+        let told: Vec<_> = read[0]
+            .records()
+            .map(|record| {
+                (
+                    record.point_number().unwrap(),
+                    record.epoch,
+                    record.values().collect(),
+                )
+            })
+            .collect();
+        let expected: [(_, _, Vec<_>); 2] = [
+            (
+                points[0].0,
+                1_465_001_815,
+                long.iter().map(|label| (label.as_str(), 1.5)).collect(),
+            ),
+            (points[1].0, 1_465_001_815, vec![(up.as_str(), 0.0)]),
+        ];
+        assert_eq!(told, expected);
+        for at in 0..bytes.len() {
+            assert!(read_group(&bytes[..at]).is_err(), "cut at {at}");
+        }
     }
 
     #[test]

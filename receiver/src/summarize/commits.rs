@@ -220,7 +220,7 @@ impl Summarizer {
             let ended = host
                 .series
                 .iter()
-                .filter(|(_, series)| expiry.is_some_and(|now| series.is_empty_at(now)));
+                .filter(|(_, series)| expiry.is_some_and(|now| series.is_over(now)));
             for (label, series) in ended {
                 changes.evicted.extend(hours_left(name, label, series));
                 changes.ended_series.push((name.to_string(), label.clone()));

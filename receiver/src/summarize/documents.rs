@@ -3,11 +3,12 @@
 //! What every list of hosts shows is parsed once, when it is asked for first.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use lizmon_protocol::facts::Facts;
 use lizmon_protocol::name::Tag;
 
+use super::metric_kinds::MetricKinds;
 use crate::store::{DOCUMENT_BYTES_MAX, DocumentKind, StoredDocument};
 
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct Documents {
     kept: BTreeMap<DocumentKind, Kept>,
     tags: OnceLock<BTreeSet<Tag>>,
     facts: OnceLock<Option<Box<Facts>>>,
+    metric_kinds: OnceLock<Arc<MetricKinds>>,
 }
 
 impl Documents {
@@ -46,6 +48,14 @@ impl Documents {
         facts.as_deref()
     }
 
+    /// Which metrics are counters, where metadata says otherwise than names.
+    pub fn metric_kinds(&self) -> &Arc<MetricKinds> {
+        self.metric_kinds.get_or_init(|| {
+            let body = self.get(DocumentKind::MetricKinds).unwrap_or_default();
+            Arc::new(MetricKinds::read(body))
+        })
+    }
+
     /// The body of the document of this kind.
     pub fn get(&self, kind: DocumentKind) -> Option<&[u8]> {
         let kept = self.kept.get(&kind)?;
@@ -63,7 +73,7 @@ impl Documents {
             is_changed: true,
         };
         self.kept.insert(kind, kept);
-        (self.tags, self.facts) = Default::default();
+        (self.tags, self.facts, self.metric_kinds) = Default::default();
         true
     }
 

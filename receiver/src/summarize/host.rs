@@ -1,14 +1,17 @@
 //! One host: its series and producers, and how a submission changes them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use lizmon_protocol::name::Tag;
 use lizmon_protocol::sample::{BatchAnswer, ProducerId};
 use lizmon_summary::{
-    AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, EpochIntervals, Series, TIERS,
+    AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, EpochIntervals, PointKind, PointOutcome,
+    Series, TIERS,
 };
 
 use super::documents::Documents;
+use super::metric_kinds::MetricKinds;
 use super::reporters::Reporters;
 use crate::store::record::{RecordView, SubmissionView};
 use crate::store::{
@@ -81,6 +84,11 @@ impl HostSummaries {
         body.map(Reporters::read).unwrap_or_default()
     }
 
+    /// Which of its metrics are counters, where metadata says otherwise than names.
+    pub fn metric_kinds(&self) -> &Arc<MetricKinds> {
+        self.documents.metric_kinds()
+    }
+
     /// Counts a submission, and keeps the document that came with it.
     pub(super) fn take(
         &mut self,
@@ -121,6 +129,18 @@ impl HostSummaries {
             last_epoch,
             ..
         } = self;
+        if submission.has_points {
+            apply_points(
+                all,
+                submission,
+                last_epoch,
+                &mut answer,
+                &mut |label, hour| {
+                    evicted.push((position, label.into(), hour));
+                },
+            );
+            return answer;
+        }
         let numbered = submission.producer.filter(|_| !submission.is_empty());
         let mut producer = numbered.map(|id| producers.entry(id).or_default());
         let fresh = submission.records().filter(|record| {
@@ -216,7 +236,7 @@ impl HostSummaries {
 
     /// Nothing is left in any window, and no producer could send a record again.
     pub fn is_over(&self, now: u64) -> bool {
-        self.series.values().all(|series| series.is_empty_at(now))
+        self.series.values().all(|series| series.is_over(now))
             && self
                 .producers
                 .values()
@@ -289,6 +309,37 @@ impl HostSummaries {
                 .map(|(id, producer)| producer.stored(*id))
                 .collect(),
             documents: self.documents.changed(),
+        }
+    }
+}
+
+/// Adds points, but for those that came before: each is counted as a record of its own.
+fn apply_points(
+    all: &mut BTreeMap<Box<str>, Series>,
+    submission: &SubmissionView<'_>,
+    last_epoch: &mut u64,
+    answer: &mut BatchAnswer,
+    evicted: &mut impl FnMut(&str, Bucket),
+) {
+    for record in submission.records() {
+        let Some(number) = record.point_number() else {
+            continue;
+        };
+        *last_epoch = record.epoch.max(*last_epoch);
+        for (label, value) in record.values() {
+            let mut evicted = |hour| evicted(label, hour);
+            let series = match all.get_mut(label) {
+                Some(series) => series,
+                None => all.entry(label.into()).or_default(),
+            };
+            match series.apply_point(number.point(value), &mut evicted) {
+                // It belongs to a point, which is counted.
+                _ if number.kind == PointKind::Start => (),
+                PointOutcome::Duplicate => answer.duplicate += 1,
+                PointOutcome::Counted | PointOutcome::Began | PointOutcome::Ended => {
+                    answer.accepted += 1;
+                }
+            }
         }
     }
 }

@@ -16,6 +16,11 @@ const REPORTERS_MAX: usize = 8;
 /// So are those who have not reported for a week.
 const KEPT_SECS: u64 = 7 * 86_400;
 
+/// Whether it was a moment ago. A time ahead of ours is of a clock that was wrong.
+pub fn is_recent(at: u64, now: u64) -> bool {
+    (at..at.saturating_add(EVERY_SECS)).contains(&now)
+}
+
 /// Role and name of each, with when it reported last: epoch seconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reporters(BTreeMap<String, u64>);
@@ -48,9 +53,7 @@ impl Reporters {
     #[must_use]
     pub fn with(mut self, role: Role, name: &NodeName, now: u64) -> Option<Self> {
         let who = format!("{role}/{name}");
-        // A time ahead of ours is of a clock that was wrong.
-        let is_recent = |at: &u64| (*at..at.saturating_add(EVERY_SECS)).contains(&now);
-        if self.0.get(&who).is_some_and(is_recent) {
+        if self.0.get(&who).is_some_and(|at| is_recent(*at, now)) {
             return None;
         }
         self.0.insert(who, now);

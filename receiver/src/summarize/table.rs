@@ -1,12 +1,13 @@
 //! The summaries of all hosts in memory.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lizmon_protocol::name::{NodeName, Tag};
 
 use super::host::HostSummaries;
+use super::metric_kinds::MetricKinds;
 use super::reads::JournalReads;
 use super::reporters::Reporters;
 use crate::store::{Position, Shard, ShardCount};
@@ -32,7 +33,12 @@ pub struct SummaryTable {
     reloads: Vec<AtomicU64>,
     /// Where another thread reads the journals on.
     reads: OnceLock<JournalReads>,
+    host_series_max: AtomicUsize,
 }
+
+/// Most series of points of one host, if `--host-series` does not say: node_exporter has some 5,000
+/// on a machine of 128 cores.
+pub const HOST_SERIES_MAX: usize = 10_000;
 
 /// How far a shard's journal was read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +61,18 @@ impl SummaryTable {
             read_through: count.all().map(|_| AtomicU64::new(0)).collect(),
             reloads: count.all().map(|_| AtomicU64::new(0)).collect(),
             reads: OnceLock::new(),
+            host_series_max: AtomicUsize::new(HOST_SERIES_MAX),
         }
+    }
+
+    /// A host has so many series of points at most.
+    pub fn limit_host_series(&self, max: usize) {
+        self.host_series_max.store(max, Ordering::Relaxed);
+    }
+
+    /// How many series of points a host may have.
+    pub fn host_series_max(&self) -> usize {
+        self.host_series_max.load(Ordering::Relaxed)
     }
 
     /// A thread begins to read the journals on.
@@ -151,6 +168,14 @@ impl SummaryTable {
         let hosts = self.shard_with(host.as_str());
         let host = hosts.get(host.as_str());
         host.map(HostSummaries::reporters).unwrap_or_default()
+    }
+
+    /// Which metrics of a host are counters, where metadata says otherwise than names.
+    pub fn metric_kinds(&self, host: &NodeName) -> Arc<MetricKinds> {
+        let hosts = self.shard_with(host.as_str());
+        let host = hosts.get(host.as_str());
+        host.map(|host| host.metric_kinds().clone())
+            .unwrap_or_default()
     }
 
     /// The epoch of the newest sample of any host.

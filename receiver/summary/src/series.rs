@@ -15,7 +15,10 @@ pub use self::ring::Bucket;
 use self::ring::Ring;
 use crate::aggregate::Aggregate;
 use crate::packing::Unpacker;
-use crate::window::{BY_HOUR_TIER, EpochIntervals, IntervalAverage, TIERS, Tier, Window};
+use crate::point::{LastPoint, Point, PointOutcome};
+use crate::window::{
+    BY_HOUR_TIER, EpochIntervals, EpochRefusal, IntervalAverage, TIERS, Tier, Window, accepts,
+};
 
 /// No series can have this bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,8 @@ impl std::error::Error for ImpossibleBucket {}
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series {
     rings: [Ring; TIERS.len()],
+    /// Of a series whose samples are numbered by their times.
+    last_point: Option<Box<LastPoint>>,
 }
 
 impl Series {
@@ -86,6 +91,53 @@ impl Series {
         if let Some(hour) = hour {
             by_hour.add(hour, value, hours, evicted);
         }
+    }
+
+    /// Adds a point, unless it is not later than the last one.
+    ///
+    /// ```
+    /// use lizmon_summary::{Point, PointKind, PointOutcome, Series};
+    /// let mut series = Series::new();
+    /// let mut apply = |millis, value| {
+    ///     let kind = PointKind::Counter;
+    ///     series.apply_point(Point { millis, value, kind }, &mut |_| ())
+    /// };
+    /// assert_eq!(apply(1_465_001_810_000, 100.0), PointOutcome::Began);
+    /// assert_eq!(apply(1_465_001_812_000, 103.0), PointOutcome::Counted);
+    /// assert_eq!(apply(1_465_001_812_000, 103.0), PointOutcome::Duplicate);
+    /// assert_eq!(series.newest(0, 1_465_001_814).unwrap().avg, 1.5);
+    /// ```
+    pub fn apply_point(&mut self, point: Point, evicted: &mut dyn FnMut(Bucket)) -> PointOutcome {
+        let (value, outcome) = point.after(self.last_point());
+        if outcome == PointOutcome::Duplicate {
+            return outcome;
+        }
+        let is_dirty = true;
+        let last = LastPoint { point, is_dirty };
+        match &mut self.last_point {
+            Some(before) => **before = last,
+            None => self.last_point = Some(Box::new(last)),
+        }
+        if let Some(value) = value {
+            self.apply_evicting(point.epoch(), value, evicted);
+        }
+        outcome
+    }
+
+    /// The last point, of a series that has points.
+    pub fn last_point(&self) -> Option<&Point> {
+        self.last_point.as_deref().map(|last| &last.point)
+    }
+
+    /// Whether the last point is another one since [`Series::clear_dirty`].
+    pub fn has_new_point(&self) -> bool {
+        self.last_point.as_ref().is_some_and(|last| last.is_dirty)
+    }
+
+    /// Puts back the last point that was stored.
+    pub fn restore_point(&mut self, point: Point) {
+        let is_dirty = false;
+        self.last_point = Some(Box::new(LastPoint { point, is_dirty }));
     }
 
     /// The hours that are kept, oldest first.
@@ -173,7 +225,9 @@ impl Series {
     }
 
     /// Removes the intervals that start at `from` or later, and returns how many samples they had.
+    /// What a point of then was is forgotten: earlier ones come after it.
     pub fn cut(&mut self, from: u64) -> u64 {
+        self.last_point.take_if(|last| last.point.epoch() > from);
         let rings = self.rings.iter_mut().zip(&TIERS);
         rings
             .map(|(ring, tier)| ring.cut(from, tier))
@@ -195,14 +249,25 @@ impl Series {
         for (ring, tier) in self.rings.iter_mut().zip(&TIERS) {
             ring.mark_all(tier);
         }
+        if let Some(last) = &mut self.last_point {
+            last.is_dirty = true;
+        }
     }
 
-    /// Whether there is no interval.
+    /// Whether there is no interval and no point.
     pub fn has_nothing(&self) -> bool {
-        self.rings.iter().all(|ring| ring.newest().is_none())
+        self.last_point.is_none() && self.rings.iter().all(|ring| ring.newest().is_none())
     }
 
-    /// Whether the series has no interval in any window, so that it can be removed.
+    /// Whether the series can be removed: it has no interval in any window, and a point that came
+    /// again would be too old.
+    pub fn is_over(&self, now: u64) -> bool {
+        let last = self.last_point();
+        self.is_empty_at(now)
+            && last.is_none_or(|last| accepts(last.epoch(), now) == Err(EpochRefusal::TooOld))
+    }
+
+    /// Whether the series has no interval in any window.
     pub fn is_empty_at(&self, now: u64) -> bool {
         self.rings.iter().zip(&TIERS).all(|(ring, tier)| {
             ring.newest()
@@ -212,7 +277,7 @@ impl Series {
 
     /// Whether something has changed since [`Series::clear_dirty`].
     pub fn is_dirty(&self) -> bool {
-        self.rings.iter().any(Ring::is_dirty)
+        self.has_new_point() || self.rings.iter().any(Ring::is_dirty)
     }
 
     /// All intervals with samples: the index of the tier, the bucket, and whether that has changed
@@ -237,6 +302,9 @@ impl Series {
     /// Clears the marks of changed intervals, after a store has written them, and packs them.
     pub fn clear_dirty(&mut self) {
         self.rings.iter_mut().for_each(Ring::clear_dirty);
+        if let Some(last) = &mut self.last_point {
+            last.is_dirty = false;
+        }
         self.pack();
     }
 
@@ -248,7 +316,7 @@ impl Series {
     /// The series as bytes, tier by tier, without marks: for a store that keeps a series as a whole.
     ///
     /// ```text
-    /// series  tier…
+    /// series  tier… | the last point, if there is one: milliseconds since 1970 | kind u8 | f64, little-endian
     /// tier    intervals, their number | number of the first, counted from 1970 | interval…
     /// interval  count | sum | min | max; a count of 0 is a gap, and has nothing behind it
     /// ```
@@ -266,6 +334,9 @@ impl Series {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.rings.iter().for_each(|ring| ring.encode(&mut bytes));
+        if let Some(last) = &self.last_point {
+            last.point.encode(&mut bytes);
+        }
         bytes
     }
 
@@ -275,6 +346,10 @@ impl Series {
         let mut series = Self::new();
         for (ring, tier) in series.rings.iter_mut().zip(&TIERS) {
             *ring = Ring::decode(&mut unpacker, tier).ok_or(ImpossibleBucket)?;
+        }
+        if !unpacker.is_empty() {
+            let point = Point::decode(&mut unpacker).ok_or(ImpossibleBucket)?;
+            series.restore_point(point);
         }
         match unpacker.is_empty() {
             true => Ok(series),
@@ -303,7 +378,12 @@ impl Series {
 
     /// The memory of the series in bytes, including the struct itself.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.rings.iter().map(Ring::cell_bytes).sum::<usize>()
+        let last_point = self
+            .last_point
+            .as_ref()
+            .map_or(0, |_| size_of::<LastPoint>());
+        let cells: usize = self.rings.iter().map(Ring::cell_bytes).sum();
+        size_of::<Self>() + cells + last_point
     }
 }
 
@@ -322,6 +402,7 @@ fn average(interval: u64, aggregate: &Aggregate, tier: &Tier) -> IntervalAverage
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::point::PointKind;
     use crate::window::AHEAD_SECS_MAX;
 
     const NOW: u64 = 1_465_001_814;
@@ -350,7 +431,7 @@ mod tests {
     #[test]
     fn a_full_series_is_small_and_a_new_one_tiny() {
         let mut series = Series::new();
-        assert!(series.memory_bytes() <= 128, "{}", series.memory_bytes());
+        assert!(series.memory_bytes() <= 136, "{}", series.memory_bytes());
         series.apply(NOW, 1.0);
         assert!(series.memory_bytes() <= 192, "{}", series.memory_bytes());
         for epoch in NOW - 90_000..=NOW + AHEAD_SECS_MAX {
@@ -363,7 +444,7 @@ mod tests {
             .sum();
         assert_eq!(cells, 63 + 26);
         let open = series.memory_bytes();
-        assert!(open <= 128 + 89 * 28, "{open}");
+        assert!(open <= 136 + 89 * 28, "{open}");
         series.pack();
         let packed = series.memory_bytes();
         assert!(packed <= 1_000, "{packed}");
@@ -447,6 +528,63 @@ mod tests {
         assert_eq!(series.window(1, NOW).map(|w| w.averages.len()), Some(2));
         series.apply(0, 1.0);
         assert_eq!(series.window(1, NOW).map(|w| w.averages.len()), Some(2));
+    }
+
+    fn counter(millis: u64, value: f64) -> Point {
+        Point {
+            millis,
+            value,
+            kind: PointKind::Counter,
+        }
+    }
+
+    #[test]
+    fn the_last_point_is_kept_with_the_series() {
+        let mut series = Series::new();
+        let (first, second) = (counter(NOW * 1_000, 5.0), counter(NOW * 1_000 + 1, 7.0));
+        let apply = |series: &mut Series, point| series.apply_point(point, &mut |_| ());
+        assert_eq!(apply(&mut series, first), PointOutcome::Began);
+        // It has no interval, and must be kept all the same: the next rate counts from it.
+        assert!(series.is_dirty() && !series.has_nothing());
+        assert!(series.is_empty_at(NOW) && !series.is_over(NOW));
+        series.clear_dirty();
+        assert!(!series.is_dirty());
+        let mut read = Series::decode(&series.encode()).unwrap();
+        assert_eq!(read, series);
+        for series in [&mut series, &mut read] {
+            assert_eq!(apply(series, first), PointOutcome::Duplicate);
+            assert!(!series.is_dirty(), "nothing is new");
+            assert_eq!(apply(series, second), PointOutcome::Counted);
+        }
+        assert_eq!(read, series);
+        series.clear_dirty();
+        series.mark_all();
+        assert!(series.has_new_point());
+        assert!(series.is_over(NOW + 2 * 86_400));
+        for at in 1..series.encode().len() {
+            assert!(
+                Series::decode(&series.encode()[..at]).ok() != Some(series.clone()),
+                "{at}"
+            );
+        }
+        assert!(Series::decode(&[series.encode(), vec![0]].concat()).is_err());
+    }
+
+    #[test]
+    fn a_point_that_is_removed_is_forgotten() {
+        let mut series = Series::new();
+        let ahead = counter((NOW + 100) * 1_000, 9.0);
+        series.apply_point(ahead, &mut |_| ());
+        series.cut(NOW + 100);
+        assert_eq!(
+            series.last_point(),
+            Some(&ahead),
+            "it is not behind the cut"
+        );
+        series.cut(NOW + 99);
+        assert_eq!(series.last_point(), None);
+        let outcome = series.apply_point(counter(NOW * 1_000, 4.0), &mut |_| ());
+        assert_eq!(outcome, PointOutcome::Began);
     }
 
     #[test]

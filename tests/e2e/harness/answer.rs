@@ -162,7 +162,11 @@ pub(crate) fn status_of(code: &str) -> u16 {
         "unsupported_encoding" | "unsupported_media_type" => 415,
         "invalid_values" | "epoch_too_old" | "epoch_in_future" | "too_many_labels" => 422,
         "rate_limited" => 429,
-        "store_unavailable" | "clock_unsteady" | "overloaded" | "crl_expired" => 503,
+        "store_unavailable"
+        | "clock_unsteady"
+        | "overloaded"
+        | "crl_expired"
+        | "certificate_renewed" => 503,
         other => panic!("docs/http-api.md has no code {other}"),
     }
 }

@@ -8,7 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use lizmon_mtls::proxies::ProxyRole;
 use lizmon_protocol::name::{Role, SpiffeId};
-use lizmon_receiver::prometheus::message::{Query, ReadRequest};
+use lizmon_receiver::otlp::OtlpEncoding;
+use lizmon_receiver::prometheus::message::{
+    LabelPair, Query, ReadRequest, SamplePair, TimeSeries, WriteRequest,
+};
+use lizmon_receiver::prometheus::naming::written;
 use prost::Message as _;
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
@@ -36,6 +40,8 @@ const TRACES: [&str; 6] = [
 ];
 /// In a path: the present epoch.
 const NOW: &str = "NOW";
+const WRITE: &str = "/api/v1/write";
+const OTLP: &str = "/v1/metrics";
 
 /// Who may use an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +68,7 @@ enum Access {
 }
 
 /// All endpoints of the receiver; those of a host are for node a.
-const ROWS: [Row<Access>; 39] = [
+const ROWS: [Row<Access>; 41] = [
     row(
         "POST",
         "/oauth2/token",
@@ -127,6 +133,8 @@ const ROWS: [Row<Access>; 39] = [
         Access::ReadA,
         200,
     ),
+    row("POST", WRITE, WRITE, Access::Write, 204),
+    row("POST", OTLP, OTLP, Access::Write, 200),
     row(
         "POST",
         "/api/v1/read",
@@ -413,7 +421,12 @@ fn judge(row: &Row<Access>, certificate: Certificate, token: Token) -> Result<()
         Token::OfRevoked => None,
     };
     let Some(who) = certificate.who().filter(|who| bound_to == Some(*who)) else {
-        return Err("certificate_mismatch");
+        return Err(
+            match brings_points(row) && is_of_same_holder(certificate, token) {
+                true => "certificate_renewed",
+                false => "certificate_mismatch",
+            },
+        );
     };
     let reads = matches!(who.role(), Role::Reader | Role::Operator);
     let permitted = match action {
@@ -432,6 +445,17 @@ fn judge(row: &Row<Access>, certificate: Certificate, token: Token) -> Result<()
         true if who == Who::GatewayOfA && action == Access::Report => Err("wrong_host"),
         true => Ok(()),
     }
+}
+
+/// Whether the token was minted for another certificate of the same role and name.
+fn is_of_same_holder(certificate: Certificate, token: Token) -> bool {
+    let other = match token {
+        Token::Of(who) => who,
+        Token::OfRevoked => Who::NodeA,
+        _ => return false,
+    };
+    let holder = |who: Who| (who.role(), who.name());
+    certificate.who().map(holder) == Some(holder(other))
 }
 
 /// RFC 9457, with the header that RFC 6750 section 3 requires.
@@ -574,6 +598,8 @@ impl Bodies {
         let values = json!({story: 1});
         match (row.method, row.access) {
             ("POST", Access::ReadSeries) if row.path == "/api/v1/read" => every_series(),
+            ("POST", Access::Write) if row.path == WRITE => self.write_of(story),
+            ("POST", Access::Write) if row.path == OTLP => self.export_of(story, number),
             ("POST", Access::Client) => b"grant_type=client_credentials".to_vec(),
             ("POST", Access::Write) if row.path.contains(NOW) => values.to_string().into(),
             ("POST", Access::Write) => {
@@ -595,18 +621,98 @@ impl Bodies {
     }
 }
 
+impl Bodies {
+    /// A remote write of one sample of host a.
+    fn write_of(&self, story: &str) -> Vec<u8> {
+        let labels = [("__name__", METRIC), ("host", "a"), ("story", story)];
+        let labels = labels.map(|(name, value)| LabelPair {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
+        let sample = SamplePair {
+            value: 1.0,
+            timestamp: self.now as i64 * 1_000,
+        };
+        let series = TimeSeries {
+            labels: labels.into(),
+            samples: vec![sample],
+            ..TimeSeries::default()
+        };
+        packed(&WriteRequest {
+            timeseries: vec![series],
+            ..WriteRequest::default()
+        })
+    }
+}
+
+impl Bodies {
+    /// A metrics export of one point of host a, in one encoding and the other, with the host in one
+    /// attribute and the other, alone and behind another resource.
+    fn export_of(&self, story: &str, number: u64) -> Vec<u8> {
+        let attribute =
+            |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
+        let host = match number & 1 {
+            0 => "host.name",
+            _ => "service.instance.id",
+        };
+        let resource = json!({"attributes": [attribute(host, "a")]});
+        let point = json!({
+            "timeUnixNano": (self.now * 1_000_000_000).to_string(),
+            "asInt": "1",
+            "attributes": [attribute("story", story)],
+        });
+        let metric = json!({"name": METRIC, "gauge": {"dataPoints": [point]}});
+        let of_a = json!({"resource": resource, "scopeMetrics": [{"metrics": [metric]}]});
+        let resources = match number & 2 {
+            0 => json!([of_a]),
+            _ => json!([{}, of_a]),
+        };
+        let json = json!({"resourceMetrics": resources})
+            .to_string()
+            .into_bytes();
+        match number & 4 {
+            0 => json,
+            _ => OtlpEncoding::Json.parse(&json).unwrap().encode_to_vec(),
+        }
+    }
+}
+
+/// The metric of what is written.
+const METRIC: &str = "written";
+
+/// The label of an accepted sample.
+fn label_of(row: &Row<Access>, story: &str) -> String {
+    match row.path {
+        WRITE | OTLP => written(METRIC, [("story", story)]),
+        _ => story.to_owned(),
+    }
+}
+
+/// Whether accepted records are numbered.
+fn is_numbered(row: &Row<Access>) -> bool {
+    !row.path.contains(NOW) && !brings_points(row)
+}
+
+/// Whether it is by a protocol of others.
+fn brings_points(row: &Row<Access>) -> bool {
+    [WRITE, OTLP].contains(&row.path)
+}
+
+fn packed(message: &impl prost::Message) -> Vec<u8> {
+    let packed = snap::raw::Encoder::new().compress_vec(&message.encode_to_vec());
+    packed.unwrap()
+}
+
 /// A remote read of every series, packed.
 fn every_series() -> Vec<u8> {
     let query = Query {
         end_timestamp_ms: i64::MAX,
         ..Query::default()
     };
-    let request = ReadRequest {
+    packed(&ReadRequest {
         queries: vec![query],
         ..ReadRequest::default()
-    };
-    let packed = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec());
-    packed.unwrap()
+    })
 }
 
 /// The same certificates, named by a trusted proxy.
@@ -702,8 +808,8 @@ async fn every_endpoint_times_every_wrong_credential() {
         ask.body = bodies.of(row, number, story, expected.is_good());
         ask.hidden = hidden_from(certificate);
         if row.access == Access::Write && row.method == "POST" && expected.is_good() {
-            labels.insert(story.to_owned());
-            received += u64::from(!row.path.contains(NOW));
+            labels.insert(label_of(row, story));
+            received += u64::from(is_numbered(row));
         }
         (ask, expected)
     };
@@ -723,8 +829,8 @@ async fn every_endpoint_times_every_wrong_credential() {
         ask.body = bodies.of(row, number, story, expected.is_good());
         ask.hidden = hidden_from(certificate);
         if row.access == Access::Write && row.method == "POST" && expected.is_good() {
-            labels.insert(story.to_owned());
-            received += u64::from(!row.path.contains(NOW));
+            labels.insert(label_of(row, story));
+            received += u64::from(is_numbered(row));
         }
         ask
     });

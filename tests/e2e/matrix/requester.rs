@@ -65,13 +65,17 @@ impl Ask {
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {
-        // Only the token endpoint and Prometheus' routes read it.
-        let mut headers = match self.path == route::REMOTE_READ {
-            true => vec![
-                ("content-type", "application/x-protobuf".to_owned()),
-                ("content-encoding", "snappy".to_owned()),
-            ],
-            false => {
+        // Only the token endpoint and the routes of other protocols read it.
+        let protobuf = ("content-type", "application/x-protobuf".to_owned());
+        let mut headers = match &*self.path {
+            route::REMOTE_READ | route::REMOTE_WRITE => {
+                vec![protobuf, ("content-encoding", "snappy".to_owned())]
+            }
+            route::OTLP_METRICS if self.body.starts_with(b"{") => {
+                vec![("content-type", "application/json".to_owned())]
+            }
+            route::OTLP_METRICS => vec![protobuf],
+            _ => {
                 let form = "application/x-www-form-urlencoded".to_owned();
                 vec![("content-type", form)]
             }

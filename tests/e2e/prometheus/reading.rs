@@ -4,7 +4,7 @@ use lizmon_protocol::name::Role;
 use lizmon_summary::round_to_cents;
 use serde_json::{Value, json};
 
-use super::server::Prometheus;
+use super::server::{Prometheus, documented};
 use crate::harness::{Holder, World};
 
 const MINUTE: u64 = 60;
@@ -80,7 +80,12 @@ async fn prometheus_computes_what_the_api_says() {
     let token = world.token(&reader).await;
     let get = async |path: &str| world.get(&reader, &token, path).await.json(path);
     let summaries = get("/api/perf/web1").await;
-    let prometheus = Prometheus::start(&world, &reader);
+    // It has labels of its own.
+    let config = format!(
+        "global: {{external_labels: {{site: lan}}}}\n{}",
+        documented(&world, "## Reading: remote_read")
+    );
+    let prometheus = Prometheus::start(&world, &reader, &config);
 
     // Each minute of the last hour, each hour before, and each day.
     let minutes = averages(&summaries["summary:by-minute:cpu"]["averages"], end);

@@ -38,7 +38,7 @@ pub(crate) fn pack(bytes: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(bytes).unwrap()
 }
 
-async fn post_read(world: &World, holder: &Holder, body: Vec<u8>) -> Answer {
+pub(crate) async fn post_read(world: &World, holder: &Holder, body: Vec<u8>) -> Answer {
     let headers = [
         ("content-type", "application/x-protobuf"),
         ("content-encoding", "snappy"),
@@ -61,15 +61,19 @@ async fn post_with(
     answer(headers.iter().fold(request, add)).await
 }
 
-/// The series of an answer, as Prometheus writes them, each with how many points it has.
-pub(crate) fn series(answer: &Answer) -> Vec<(String, usize)> {
+pub(crate) fn unpacked(answer: &Answer) -> ReadResponse {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.header("content-type"), "application/x-protobuf");
     assert_eq!(answer.header("content-encoding"), "snappy");
     let bytes = snap::raw::Decoder::new()
         .decompress_vec(&answer.body)
         .unwrap();
-    let ReadResponse { results } = ReadResponse::decode(&bytes[..]).unwrap();
+    ReadResponse::decode(&bytes[..]).unwrap()
+}
+
+/// The series of an answer, as Prometheus writes them, each with how many points it has.
+pub(crate) fn series(answer: &Answer) -> Vec<(String, usize)> {
+    let ReadResponse { results } = unpacked(answer);
     let all = results.iter().flat_map(|result| &result.timeseries);
     let shown = |labels: &[LabelPair]| {
         assert!(labels.is_sorted_by(|a, b| a.name < b.name), "{labels:?}");

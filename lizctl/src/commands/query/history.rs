@@ -68,7 +68,7 @@ pub(super) async fn read(
     query: &HistoryQuery<'_>,
     now: u64,
 ) -> Result<History, Error> {
-    let Ok(label) = Label::new(query.label) else {
+    let Ok(label) = Label::of_series(query.label) else {
         // No series can have it.
         return Ok(History::default());
     };

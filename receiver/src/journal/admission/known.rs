@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use lizmon_protocol::sample::ProducerId;
-use lizmon_summary::{DeliverySet, DroppedSet};
+use lizmon_summary::{DeliverySet, DroppedSet, Series};
 
 use crate::store::Position;
 use crate::summarize::{HostSummaries, ProducerState, ReadMark};
@@ -11,8 +11,10 @@ use crate::summarize::{HostSummaries, ProducerState, ReadMark};
 /// What this group has admitted of a host.
 #[derive(Default)]
 pub(in crate::journal) struct Pending {
-    /// New labels.
+    /// New labels of samples.
     pub(super) labels: HashSet<String>,
+    /// New labels of points.
+    pub(super) series: HashSet<String>,
     /// By producer that sent some in this group, all its numbers: stored and admitted.
     pub(super) numbers: HashMap<ProducerId, DeliverySet>,
     /// The same for dropped numbers.
@@ -111,13 +113,24 @@ impl<'a> Known<'a> {
 
     pub(super) fn has_label(self, label: &str) -> bool {
         let is_stored = |host: &HostSummaries| host.series.contains_key(label);
-        let waits = |pending: &Pending| pending.labels.contains(label);
+        let waits =
+            |pending: &Pending| pending.labels.contains(label) || pending.series.contains(label);
         self.host.is_some_and(is_stored) || self.pending.is_some_and(waits)
     }
 
-    pub(super) fn label_count(self) -> usize {
-        let stored = self.host.map_or(0, |host| host.series.len());
-        let waiting = self.pending.into_iter().flat_map(|p| &p.labels);
+    /// How many labels there are of points, or of samples.
+    pub(super) fn label_count(self, of_points: bool) -> usize {
+        let is_of_these = |series: &&Series| series.last_point().is_some() == of_points;
+        let stored = self
+            .host
+            .map_or(0, |host| host.series.values().filter(is_of_these).count());
+        let waiting = self
+            .pending
+            .into_iter()
+            .flat_map(|pending| match of_points {
+                true => &pending.series,
+                false => &pending.labels,
+            });
         let is_new = |label: &&String| {
             let is_stored = |host: &HostSummaries| host.series.contains_key(label.as_str());
             !self.host.is_some_and(is_stored)

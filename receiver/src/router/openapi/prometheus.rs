@@ -1,15 +1,39 @@
-//! What Prometheus asks for.
+//! What Prometheus sends and asks for.
 
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route;
+use lizmon_protocol::token::Scope;
 use utoipa::openapi::{ArrayBuilder, Content};
 
 use super::super::prometheus::REQUEST_BYTES_MAX;
 use super::operation::{Described, content_of, header};
 use super::operations::OF_ITSELF_TOO;
 use super::schema::{any_count, text};
-use crate::body::SNAPPY;
-use crate::prometheus::MEDIA_TYPE;
+use crate::body::{BODY_BYTES_MAX, SNAPPY};
+use crate::protobuf::MEDIA_TYPE;
+
+pub(in super::super) fn remote_write() -> Vec<Described> {
+    let operation = Described::post(route::REMOTE_WRITE, "remoteWrite", "Prometheus' remote write 1.0")
+        .tag("prometheus")
+        .says("A message WriteRequest in one block of snappy, as Prometheus sends it. Series are of the host that their label `host` names, else `instance` without its port")
+        .with_token(&[Scope::MetricsWrite])
+        .reads_any([(MEDIA_TYPE, Content::default())], &[SNAPPY], BODY_BYTES_MAX)
+        .instead_of(&[Code::MalformedJson, Code::RateLimited, Code::RequestTimeout])
+        .may_be(&[
+            Code::MalformedProtobuf,
+            Code::WrongHost,
+            Code::UnsupportedMediaType,
+            Code::InvalidValues,
+            Code::EpochTooOld,
+            Code::EpochInFuture,
+            Code::TooManyLabels,
+            Code::CertificateRenewed,
+            Code::ClockUnsteady,
+            Code::StoreUnavailable,
+        ])
+        .answers(204, "All of it is durable", None);
+    vec![operation]
+}
 
 pub(in super::super) fn remote_read() -> Vec<Described> {
     let operation = Described::post(route::REMOTE_READ, "remoteRead", "Prometheus' remote read")

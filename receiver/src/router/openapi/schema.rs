@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+mod otlp;
 mod parts;
 mod reading;
 mod samples;
@@ -15,7 +16,7 @@ pub(super) use self::parts::{any_count, count, epoch, named, one_of, text};
 pub(super) use self::samples::{HOST, NOW, PRODUCER};
 
 static SCHEMAS: LazyLock<Vec<NamedSchema>> = LazyLock::new(|| {
-    let all = [samples::all(), reading::all(), trust::all()];
+    let all = [samples::all(), otlp::all(), reading::all(), trust::all()];
     all.into_iter().flatten().collect()
 });
 

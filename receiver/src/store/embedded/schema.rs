@@ -9,11 +9,14 @@ use super::error::EmbeddedError;
 use super::rows;
 
 /// The version that this program reads and writes. It differs in more than one bit from those of
-/// earlier programs: 1, 2, 4 and 7.
-pub(super) const VERSION: i64 = 8;
-/// The versions before that are upgraded when they are opened: without documents and history; with a
-/// row for each interval, and both with fewer shards.
-const UPGRADED_VERSIONS: [i64; 2] = [4, 7];
+/// earlier programs: 1, 2, 4, 7 and 8.
+pub(super) const VERSION: i64 = 11;
+/// The versions before that are rewritten when they are opened: without documents and history; with
+/// a row for each interval, and both with fewer shards.
+const REWRITTEN_VERSIONS: [i64; 2] = [4, 7];
+/// The version before that is upgraded in its place: without points, and else the same. A program
+/// of then would take points for damage.
+const WITHOUT_POINTS: i64 = 8;
 /// How many shards a store has. One shard is committed at once, so it must be small: requests wait
 /// for a commit.
 pub(super) const SHARDS: ShardCount = ShardCount::new(NonZeroU16::new(1_024).unwrap());
@@ -80,13 +83,23 @@ impl SchemaVersion {
 
     /// Whether the row of a series has its intervals.
     pub(super) fn has_bodies(self) -> bool {
-        !self.is_upgraded()
+        !self.is_rewritten()
+    }
+
+    /// Whether it is one of those before that are rewritten.
+    pub(super) fn is_rewritten(self) -> bool {
+        self.0
+            .is_some_and(|version| REWRITTEN_VERSIONS.contains(&version))
+    }
+
+    /// Whether it is the one before that only has to be marked.
+    pub(super) fn is_marked_anew(self) -> bool {
+        self.0 == Some(WITHOUT_POINTS)
     }
 
     /// Whether it is one of those before that are upgraded.
     pub(super) fn is_upgraded(self) -> bool {
-        self.0
-            .is_some_and(|version| UPGRADED_VERSIONS.contains(&version))
+        self.is_rewritten() || self.is_marked_anew()
     }
 }
 
@@ -113,6 +126,16 @@ pub(super) fn make(connection: &mut Connection, id: &str) -> Result<(), Embedded
         rows::save_cursor(&transaction, shard, Position::START)?;
     }
     Ok(transaction.commit()?)
+}
+
+/// Marks a database of the version before, which has the same tables, as one of this version.
+pub(super) fn mark_anew(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    let sql = "UPDATE meta SET value = ?1 WHERE key = 'version'";
+    transaction.execute(sql, [VERSION])?;
+    transaction.commit()
 }
 
 /// The greatest fencing epoch that was used; 0 if none was, or if it is damaged.
@@ -193,21 +216,23 @@ mod tests {
     #[test]
     fn another_version_is_distinguished_from_a_flipped_bit() {
         for (in_head, in_table, kind) in [
-            (8, Some(8), DatabaseKind::Ours),
+            (11, Some(11), DatabaseKind::Ours),
             // Earlier ones, and those to come.
             (0, Some(1), DatabaseKind::OtherVersion(1)),
             (2, Some(2), DatabaseKind::OtherVersion(2)),
             (4, Some(4), DatabaseKind::OtherVersion(4)),
             (7, Some(7), DatabaseKind::OtherVersion(7)),
-            (9, Some(9), DatabaseKind::OtherVersion(9)),
-            (11, Some(11), DatabaseKind::OtherVersion(11)),
-            (8, Some(99), DatabaseKind::OtherVersion(99)),
+            (8, Some(8), DatabaseKind::OtherVersion(8)),
+            (12, Some(12), DatabaseKind::OtherVersion(12)),
+            (11, Some(99), DatabaseKind::OtherVersion(99)),
+            // Its first page was lost.
+            (11, Some(8), DatabaseKind::OtherVersion(8)),
             // One bit.
-            (8, Some(10), DatabaseKind::Damaged),
-            (8, Some(12), DatabaseKind::Damaged),
-            (9, Some(8), DatabaseKind::Damaged),
-            (0x8008, Some(8), DatabaseKind::Damaged),
-            (8, None, DatabaseKind::Damaged),
+            (11, Some(10), DatabaseKind::Damaged),
+            (11, Some(3), DatabaseKind::Damaged),
+            (9, Some(11), DatabaseKind::Damaged),
+            (0x800b, Some(11), DatabaseKind::Damaged),
+            (11, None, DatabaseKind::Damaged),
         ] {
             assert_eq!(
                 kind_by_version(in_head, in_table),

@@ -1,6 +1,7 @@
 //! Brings a store of a version before this one up to date.
 //!
-//! What is in it goes into a new database, and the old one is set aside, as in a recovery: every
+//! One of the last version has the same tables, and is only marked as one of this. What is in an
+//! earlier one goes into a new database, and the old one is set aside, as in a recovery: every
 //! database of one version has its tables at the same places, which is what lets `recovery` read
 //! one whose first page is damaged.
 
@@ -22,13 +23,23 @@ pub(super) fn upgrade(folder: &Path, now: u64) -> Result<(), EmbeddedError> {
     if !file.is_file() {
         return Ok(());
     }
-    let database = Connection::open(&file)?;
+    let mut database = Connection::open(&file)?;
     no_checkpoint_on_close(&database)?;
     let Ok(DatabaseKind::OtherVersion(from)) = schema::kind_of(&database) else {
         return Ok(());
     };
     let version = SchemaVersion::of(&database);
-    if !version.is_upgraded() {
+    if version.is_marked_anew() {
+        schema::mark_anew(&mut database)?;
+        let to = schema::VERSION;
+        tracing::info!(
+            from,
+            to,
+            "the store is upgraded: earlier programs cannot open it"
+        );
+        return Ok(());
+    }
+    if !version.is_rewritten() {
         return Ok(());
     }
     let mut groups = Groups::new();

@@ -12,5 +12,9 @@ pub(super) const REMOVES_AHEAD: u8 = 2;
 pub(super) const IS_REPAIR: u8 = 4;
 /// A document follows the dropped ranges.
 pub(super) const HAS_DOCUMENT: u8 = 8;
+/// The records are points: see [`PointNumber`](super::PointNumber).
+pub(super) const HAS_POINTS: u8 = 16;
+/// A label of so many bytes or more has its length behind this.
+pub(super) const LONG_LABEL: u8 = u8::MAX;
 /// Number, epoch and count of values of a record.
 pub(super) const RECORD_HEAD_BYTES: usize = 18;

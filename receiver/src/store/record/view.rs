@@ -6,8 +6,12 @@ use lizmon_protocol::name::{Label, NodeName};
 use lizmon_protocol::sample::{ProducerId, Seq, Value};
 
 use super::super::document::{DOCUMENT_BYTES_MAX, DocumentKind, StoredDocument};
-use super::format::{HAS_DOCUMENT, HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, REMOVES_AHEAD, VERSION};
+use super::format::{
+    HAS_DOCUMENT, HAS_POINTS, HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, LONG_LABEL, REMOVES_AHEAD,
+    VERSION,
+};
 use super::outline::Outline;
+use super::point_number::PointNumber;
 
 /// Bytes that this module did not write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +49,8 @@ pub struct SubmissionView<'a> {
     pub removes_ahead: bool,
     /// Whether the records had been acknowledged here before, and were lost.
     pub is_repair: bool,
+    /// Whether the records are points, which are numbered by their times.
+    pub has_points: bool,
     has_document: bool,
     count: usize,
     records: Reader<'a>,
@@ -55,7 +61,7 @@ pub struct SubmissionView<'a> {
 /// A record, read in place.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordView<'a> {
-    /// Its number; none without a producer.
+    /// Its number, or that of its points; none without a producer.
     pub seq: Option<Seq>,
     /// The second it was measured at.
     pub epoch: u64,
@@ -92,7 +98,7 @@ impl<'a> SubmissionView<'a> {
         let certificate_end = reader.u64()?;
         let taken_at = reader.u64()?;
         let flags = reader.u8()?;
-        if flags > (HAS_PRODUCER | REMOVES_AHEAD | IS_REPAIR | HAS_DOCUMENT) {
+        if flags > (HAS_PRODUCER | REMOVES_AHEAD | IS_REPAIR | HAS_DOCUMENT | HAS_POINTS) {
             return Err(Corrupt);
         }
         let producer = match flags & HAS_PRODUCER {
@@ -107,6 +113,7 @@ impl<'a> SubmissionView<'a> {
             producer,
             removes_ahead: flags & REMOVES_AHEAD != 0,
             is_repair: flags & IS_REPAIR != 0,
+            has_points: flags & HAS_POINTS != 0,
             has_document: flags & HAS_DOCUMENT != 0,
             count,
             records: reader,
@@ -118,20 +125,24 @@ impl<'a> SubmissionView<'a> {
 
     fn check(&mut self) -> Result<(), Corrupt> {
         host_of(self.host)?;
-        if self.is_repair && self.producer.is_none() {
+        if self.is_repair && self.producer.is_none() || self.has_points && self.producer.is_some() {
             return Err(Corrupt);
         }
         let mut reader = self.records;
         let mut before = None;
         for _ in 0..self.count {
             let record = RecordView::read(&mut reader)?;
-            if record.seq.is_some() != self.producer.is_some() {
+            if record.seq.is_some() != (self.producer.is_some() || self.has_points) {
+                return Err(Corrupt);
+            }
+            let number = record.point_number().and_then(PointNumber::stored);
+            if self.has_points && number.is_none_or(|(_, epoch)| epoch.secs() != record.epoch) {
                 return Err(Corrupt);
             }
             let mut values = record.values;
             for _ in 0..record.count {
                 let (label, value) = values.value()?;
-                Label::new(label).map_err(|_| Corrupt)?;
+                check_label(label, self.has_points)?;
                 Value::new(value).ok_or(Corrupt)?;
             }
             let has_same_labels = before.is_some_and(|before| record.has_labels_of(&before));
@@ -235,6 +246,11 @@ impl<'a> RecordView<'a> {
         (0..self.count).map_while(move |_| reader.number().ok())
     }
 
+    /// Time and kind of its points, where it has points.
+    pub fn point_number(&self) -> Option<PointNumber> {
+        self.seq.and_then(PointNumber::read)
+    }
+
     fn has_labels_of(&self, other: &Self) -> bool {
         let labels = |of: &Self| of.values().map(|(label, _)| label);
         self.count == other.count && labels(self).eq(labels(other))
@@ -249,6 +265,14 @@ impl<'a> RecordView<'a> {
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
+}
+
+fn check_label(text: &str, is_of_points: bool) -> Result<(), Corrupt> {
+    let checked = match is_of_points {
+        true => Label::of_series(text),
+        false => Label::new(text),
+    };
+    checked.map(drop).map_err(|_| Corrupt)
 }
 
 fn host_of(text: &str) -> Result<NodeName, Corrupt> {
@@ -305,12 +329,20 @@ impl<'a> Reader<'a> {
 
     /// Passes a value over, and does not look at its label.
     fn number(&mut self) -> Result<f64, Corrupt> {
-        let label_bytes = usize::from(self.u8()?);
-        self.take(label_bytes)?;
+        self.label()?;
         self.array().map(f64::from_le_bytes)
     }
 
+    fn label(&mut self) -> Result<&'a [u8], Corrupt> {
+        let length = match self.u8()? {
+            LONG_LABEL => usize::from(self.u16()?),
+            short => usize::from(short),
+        };
+        self.take(length)
+    }
+
     fn value(&mut self) -> Result<(&'a str, f64), Corrupt> {
-        Ok((self.text()?, f64::from_le_bytes(self.array()?)))
+        let label = std::str::from_utf8(self.label()?).map_err(|_| Corrupt)?;
+        Ok((label, f64::from_le_bytes(self.array()?)))
     }
 }

@@ -2,14 +2,16 @@
 
 use std::ops::Range;
 
-use lizmon_protocol::name::NodeName;
+use lizmon_protocol::name::{Label, NodeName};
 use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, RecordSink, SampleSet, Seq, Value};
 
 use super::super::document::StoredDocument;
 use super::format::{
-    HAS_DOCUMENT, HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, RECORD_HEAD_BYTES, REMOVES_AHEAD, VERSION,
+    HAS_DOCUMENT, HAS_POINTS, HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, LONG_LABEL, RECORD_HEAD_BYTES,
+    REMOVES_AHEAD, VERSION,
 };
 use super::outline::Outline;
+use super::point_number::PointNumber;
 use super::view::{Corrupt, SubmissionView};
 
 /// Everything one request sent, encoded as it is queued, journaled and applied.
@@ -63,6 +65,32 @@ impl Submission {
         push_u32(&mut submission.bytes, document.body.len());
         submission.bytes.extend_from_slice(&document.body);
         submission.end();
+        submission
+    }
+
+    /// A submission of points: for each number, labels and values. A number that cannot be stored is
+    /// left out.
+    pub fn of_points<'a>(
+        host: &NodeName,
+        certificate_end: u64,
+        taken_at: u64,
+        points: impl Iterator<Item = (PointNumber, &'a [(Label<'a>, Value)])>,
+    ) -> Self {
+        let mut encoder = RecordEncoder::new(Self::new(host, certificate_end, None, taken_at));
+        for (number, values) in points {
+            let Some((seq, epoch)) = number.stored() else {
+                continue;
+            };
+            // A record has so many at most.
+            for values in values.chunks(usize::from(u16::MAX)) {
+                for (label, value) in values {
+                    encoder.push_value(label.as_str(), *value);
+                }
+                encoder.end(Some(seq), epoch);
+            }
+        }
+        let mut submission = encoder.finish(&[]);
+        set_flag(&mut submission.bytes, HAS_POINTS);
         submission
     }
 
@@ -210,7 +238,7 @@ impl RecordSink for RecordEncoder {
         self.values = values;
         let bytes = &mut self.submission.bytes;
         let at = bytes.len();
-        push_text(bytes, label);
+        push_label(bytes, label);
         // With the same labels so far it would stand at the same place of the record before.
         let in_before = self.before + (at - self.record);
         let (end, len) = (bytes.len(), bytes.len() - at);
@@ -288,7 +316,19 @@ fn set_flag(submission: &mut [u8], flag: u8) {
     }
 }
 
-/// Names and labels are at most 200 and 128 bytes by their types, so their length always fits.
+/// The limit of labels is far below what a length of two bytes says.
+fn push_label(bytes: &mut Vec<u8>, label: &str) {
+    match u8::try_from(label.len()) {
+        Ok(length) if length < LONG_LABEL => bytes.push(length),
+        _ => {
+            bytes.push(LONG_LABEL);
+            bytes.extend_from_slice(&(label.len() as u16).to_le_bytes());
+        }
+    }
+    bytes.extend_from_slice(label.as_bytes());
+}
+
+/// Names and reasons are at most 200 and 128 bytes by their types, so their length always fits.
 fn push_text(bytes: &mut Vec<u8>, text: &str) {
     bytes.push(text.len() as u8);
     bytes.extend_from_slice(text.as_bytes());

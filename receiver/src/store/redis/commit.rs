@@ -258,6 +258,12 @@ fn push_host(
                     operations.push_series("R", key, &[offset.to_string().as_bytes(), &bucket]);
                 }
             }
+            let point = changed.series.last_point();
+            if let Some(point) = point.filter(|_| changed.series.has_new_point()) {
+                let (key, offset) = (keys::series(shard, &name), ring::point_offset());
+                let point = ring::encode_point(point);
+                operations.push_series("R", key, &[offset.to_string().as_bytes(), &point]);
+            }
         }
         return Ok(());
     }

@@ -119,10 +119,13 @@ end
 return {'OK', time[1]}
 ";
 
-/// KEYS store; ARGV format, shards, id. What is stored, after these were where nothing was.
+/// KEYS store; ARGV format, shards, id, the format before. What is stored, after these were where
+/// nothing was, and a store of the format before was marked as one of this.
 const CREATE: &str = "
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'format', ARGV[1], 'shards', ARGV[2], 'id', ARGV[3])
+elseif redis.call('HGET', KEYS[1], 'format') == ARGV[4] then
+  redis.call('HSET', KEYS[1], 'format', ARGV[1])
 end
 return redis.call('HMGET', KEYS[1], 'format', 'shards', 'id', 'copying')
 ";

@@ -12,7 +12,10 @@ use super::nodes::Nodes;
 use super::scripts::Scripts;
 
 /// The version of what is stored.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
+/// The version before, without points, and else the same. A store of it is marked as one of
+/// [`FORMAT`] when a receiver or summarizer opens it: a program of then would take points for damage.
+const WITHOUT_POINTS: u64 = 1;
 /// How many shards a store gets when it is created.
 pub(super) const SHARDS: u16 = 64;
 
@@ -40,7 +43,7 @@ impl StoreKey {
 
     /// The same of one that is being copied into.
     pub(super) fn known(self) -> Result<(ShardCount, String), RedisStoreError> {
-        if self.format != FORMAT {
+        if !matches!(self.format, FORMAT | WITHOUT_POINTS) {
             let format = self.format;
             let why = format!("its format is {format}, and this program knows {FORMAT}");
             return Err(incompatible(&why));
@@ -77,7 +80,8 @@ pub(super) fn create(
         .key(keys::STORE)
         .arg(FORMAT)
         .arg(SHARDS)
-        .arg(id.to_string());
+        .arg(id.to_string())
+        .arg(WITHOUT_POINTS);
     understood(nodes.run_at(&primary, &script)?)
 }
 

@@ -99,12 +99,20 @@ fn open(url: &str) -> RedisStore {
 }
 
 fn open_with(url: &str, signer: &Arc<BareKey>, verifier: &Arc<TrustsNewer>) -> RedisStore {
+    try_open(url, signer, verifier).unwrap()
+}
+
+fn try_open(
+    url: &str,
+    signer: &Arc<BareKey>,
+    verifier: &Arc<TrustsNewer>,
+) -> Result<RedisStore, StoreError> {
     let config = RedisConfig::new(url.parse().unwrap());
     let keys = GroupKeys {
         signer: Some(signer.clone()),
         verifier: verifier.clone(),
     };
-    RedisStore::open(config, new_id(), keys).unwrap()
+    RedisStore::open(config, new_id(), keys)
 }
 
 /// Runs the contract on these servers.
@@ -352,6 +360,27 @@ fn leases_are_kept_while_a_long_journal_is_read() {
     let ends = server.cli(&["HGET", &keys::meta(shard), "until"]);
     assert!(end(&ends) > end(&ends_before) + 1_000);
     assert_eq!(store.renew(&fences).unwrap(), fences);
+}
+
+/// One without points is marked when it is opened: a program of then would take points for damage.
+#[test]
+fn a_store_of_the_format_before_is_marked() {
+    let server = EngineNode::start(&EngineSettings::redis());
+    drop(open(&server.url()));
+    let format = || server.cli(&["HGET", keys::STORE, "format"]);
+    assert_eq!(format(), "2");
+    server.cli(&["HSET", keys::STORE, "format", "1"]);
+    // Who looks only changes nothing.
+    let looked = super::status::status(RedisConfig::new(server.url().parse().unwrap()));
+    assert_eq!(looked.unwrap().store.format, 1);
+    assert_eq!(format(), "1");
+    drop(open(&server.url()));
+    assert_eq!(format(), "2");
+    server.cli(&["HSET", keys::STORE, "format", "3"]);
+    let later = try_open(&server.url(), &Arc::new(BareKey::new()), &Arc::default());
+    let refused = later.unwrap_err().in_full();
+    assert!(refused.contains("its format is 3"), "{refused}");
+    assert_eq!(format(), "3");
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl Scanner<'_> {
 /// Row, row of the host, and label.
 fn row_of<'r>(row: &'r Row<'_>) -> Option<(i64, i64, &'r str)> {
     let label = row.get_ref(2).ok()?.as_str().ok()?;
-    Label::new(label).ok()?;
+    Label::of_series(label).ok()?;
     Some((row.get(0).ok()?, row.get(1).ok()?, label))
 }
 

@@ -230,3 +230,58 @@ fn a_store_of_the_version_before_without_its_first_page_is_recovered() {
     assert_eq!(uncounted(&mut store), expected);
     assert!(store.damage()[0].what.contains("nothing is lost"));
 }
+
+/// It has the tables of today, and is only marked.
+#[test]
+fn a_store_of_the_version_without_points_is_upgraded_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
+    let first = append(&mut store, SHARD, &group(NOW)).unwrap();
+    commit(&mut store, vec![evicted("cpu", TODAY - 86_400)]).unwrap();
+    let (hosts, clock) = (hosts_and_cursor(&mut store), first);
+    drop(store);
+    let file = folder.path().join(FILE);
+    let as_before = || {
+        let database = Connection::open(&file).unwrap();
+        let sql = "UPDATE meta SET value = 8 WHERE key = 'version'; PRAGMA user_version = 8;";
+        database.execute_batch(sql).unwrap();
+    };
+    as_before();
+    assert_eq!(backup::check(folder.path(), NOW).unwrap().damage, []);
+    for _ in 0..2 {
+        let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
+        assert_eq!(
+            (hosts_and_cursor(&mut store), first),
+            (hosts.clone(), clock)
+        );
+        assert_eq!(store.damage(), []);
+        assert_eq!(chunks(&store, "cpu", HistoryTier::ByDay), (1, 0));
+    }
+    let version = |sql: &str| -> i64 {
+        let database = Connection::open(&file).unwrap();
+        database.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(version("PRAGMA user_version"), schema::VERSION);
+    assert_eq!(
+        version("SELECT value FROM meta WHERE key = 'version'"),
+        schema::VERSION
+    );
+    assert!(!folder.path().join("lizmon.db.replaced-1").exists());
+    // Its first page is lost: that of today takes its place, and it is upgraded all the same.
+    as_before();
+    let database = Connection::open(&file).unwrap();
+    let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+    database.query_row(checkpoint, [], |_| Ok(())).unwrap();
+    drop(database);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[..4096].fill(0xa5);
+    std::fs::write(&file, bytes).unwrap();
+    let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
+    assert_eq!(hosts_and_cursor(&mut store), hosts);
+    assert!(store.damage()[0].what.contains("nothing is lost"));
+}
+
+fn hosts_and_cursor(store: &mut EmbeddedStore) -> Vec<(Position, Vec<StoredHost>)> {
+    let states = load_all(store).1.into_iter();
+    states.map(|state| (state.cursor, state.hosts)).collect()
+}

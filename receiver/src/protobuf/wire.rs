@@ -4,6 +4,9 @@
 //! are: an empty message of two bytes takes 96 in a `Vec`. So the fields are counted first, on all
 //! levels, without memory.
 
+/// So deep messages are nested at most, as prost has it.
+const NESTED_MAX: usize = 100;
+
 /// Which fields of a message are messages, by number, and what those have. All others are skipped.
 #[derive(Debug, Clone, Copy)]
 pub struct MessageShape(pub &'static [(u32, &'static MessageShape)]);
@@ -49,21 +52,28 @@ pub struct Field<'a> {
 /// Whether a message has at most so many fields, on all levels.
 pub fn check<M: Nested>(message: &[u8], fields_max: usize) -> Result<(), WireError> {
     let mut left = fields_max;
-    count(message, &M::SHAPE, &mut left).map_err(|error| match error {
+    count(message, &M::SHAPE, &mut left, NESTED_MAX).map_err(|error| match error {
         WireError::TooManyFields { .. } => WireError::TooManyFields { fields_max },
         error => error,
     })
 }
 
-/// As deep as the shape: a constant.
-fn count(message: &[u8], shape: &MessageShape, left: &mut usize) -> Result<(), WireError> {
+/// A shape that has itself in it has no end: `nested_max` is one.
+fn count(
+    message: &[u8],
+    shape: &MessageShape,
+    left: &mut usize,
+    nested_max: usize,
+) -> Result<(), WireError> {
+    let too_deep = WireError::Malformed("messages are nested too deeply");
+    let nested_max = nested_max.checked_sub(1).ok_or(too_deep)?;
     for field in fields(message) {
         let Field { number, bytes } = field?;
         *left = left
             .checked_sub(1)
             .ok_or(WireError::TooManyFields { fields_max: 0 })?;
         if let (Some(bytes), Some(shape)) = (bytes, shape.of_field(number)) {
-            count(bytes, shape, left)?;
+            count(bytes, shape, left, nested_max)?;
         }
     }
     Ok(())
