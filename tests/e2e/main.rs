@@ -33,6 +33,7 @@ mod expiry;
 mod facts;
 mod gateways;
 mod golden;
+mod grafana;
 mod harness;
 mod history;
 mod hostile;
