@@ -38,7 +38,8 @@ pub(crate) struct Row {
     pub(crate) unit: String,
     /// What ours is compared with.
     pub(crate) baseline: Option<String>,
-    pub(crate) goal: Goal,
+    /// None for what is only shown beside others.
+    pub(crate) goal: Option<Goal>,
     pub(crate) outcome: Outcome,
     /// What was seen besides.
     pub(crate) note: Option<String>,
@@ -48,7 +49,7 @@ impl Row {
     pub(crate) fn new(
         id: &str,
         (what, unit): (&str, &str),
-        goal: Goal,
+        goal: impl Into<Option<Goal>>,
         rounds: Vec<Round>,
     ) -> Self {
         Self {
@@ -56,7 +57,7 @@ impl Row {
             what: what.to_owned(),
             unit: unit.to_owned(),
             baseline: None,
-            goal,
+            goal: goal.into(),
             outcome: Outcome::Rounds(rounds),
             note: None,
         }
@@ -88,7 +89,7 @@ impl Row {
 
     /// How far the goal is reached: 1 or more if it is.
     pub(crate) fn attainment(&self) -> Option<f64> {
-        Some(match self.goal {
+        Some(match self.goal? {
             Goal::RatioAtLeast(goal) => self.ratio()? / goal,
             Goal::RatioAtMost(goal) => goal / self.ratio()?,
             Goal::AtLeast(goal) => self.ours()? / goal,

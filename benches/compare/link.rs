@@ -93,8 +93,18 @@ impl Link {
 
     /// A POST that must be answered by 200 or 204.
     pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> Result<Bytes> {
-        let json = ("application/json", body);
-        let (status, body) = self.send(Method::POST, path, json).await?;
+        self.post_as("application/json", path, body).await
+    }
+
+    /// The same of another type.
+    pub(crate) async fn post_as(
+        &mut self,
+        content_type: &'static str,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes> {
+        let typed = (content_type, body);
+        let (status, body) = self.send(Method::POST, path, typed).await?;
         let said = || String::from_utf8_lossy(&body[..body.len().min(1_000)]).into_owned();
         ensure!(status.is_success(), "POST {path}: {status} {}", said());
         Ok(body)

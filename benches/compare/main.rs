@@ -18,6 +18,7 @@
 
 mod bare;
 mod batches;
+mod foreign;
 #[path = "../full_store.rs"]
 mod full_store;
 mod goal;
@@ -27,6 +28,7 @@ mod options;
 mod others;
 mod plot;
 mod posts;
+mod protocols;
 mod queries;
 mod report;
 mod rows;

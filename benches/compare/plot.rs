@@ -23,7 +23,7 @@ pub(crate) fn svg(report: &Report) -> String {
     let rows: Vec<_> = report
         .rows
         .iter()
-        .filter_map(|row| Some((row, row.attainment()?)))
+        .filter_map(|row| Some((row, row.goal?, row.attainment()?)))
         .collect();
     let bottom = TOP + LINE * rows.len() as f64;
     let goal_at = BARS_AT + GOAL_WIDTH;
@@ -34,8 +34,8 @@ pub(crate) fn svg(report: &Report) -> String {
             rect width="100%" height="100%" fill="#ffffff" {}
             text x="8" y="20" font-weight="bold" { "Goals reached: " (report.date) ", " (report.commit) ", " (report.profile) " profile" }
             text x=(goal_at) y=(TOP - 8.0) text-anchor="middle" { "goal" }
-            @for (at, (row, attainment)) in rows.iter().enumerate() {
-                (bar(row, *attainment, TOP + LINE * at as f64))
+            @for (at, (row, goal, attainment)) in rows.iter().enumerate() {
+                (bar((row, *goal), *attainment, TOP + LINE * at as f64))
             }
             line x1=(goal_at) x2=(goal_at) y1=(TOP) y2=(bottom) stroke="#333333" stroke-dasharray="4 3" {}
         }
@@ -43,7 +43,7 @@ pub(crate) fn svg(report: &Report) -> String {
     picture.into_string() + "\n"
 }
 
-fn bar(row: &Row, attainment: f64, top: f64) -> Markup {
+fn bar((row, goal): (&Row, Goal), attainment: f64, top: f64) -> Markup {
     let width = GOAL_WIDTH * attainment.min(SHOWN_MAX);
     let colour = if attainment >= 1.0 {
         REACHED
@@ -54,19 +54,19 @@ fn bar(row: &Row, attainment: f64, top: f64) -> Markup {
     html! {
         text x=(BARS_AT - 8.0) y=(middle) text-anchor="end" { (row.id) }
         rect x=(BARS_AT) y=(top + 4.0) width=(format!("{width:.1}")) height=(LINE - 8.0) fill=(colour) {}
-        text x=(FIGURES_AT) y=(middle) { (format!("{:.0} %", attainment * 100.0)) ": " (figure(row)) }
+        text x=(FIGURES_AT) y=(middle) { (format!("{:.0} %", attainment * 100.0)) ": " (figure(row, goal)) }
     }
 }
 
 /// What the goal is about, and the goal.
-fn figure(row: &Row) -> String {
-    let goal = goal_text(row.goal);
-    match (row.goal, row.ratio(), &row.baseline) {
+fn figure(row: &Row, goal: Goal) -> String {
+    let text = goal_text(goal);
+    match (goal, row.ratio(), &row.baseline) {
         (Goal::RatioAtLeast(_) | Goal::RatioAtMost(_), Some(ratio), Some(baseline)) => {
-            format!("{} of {baseline}, goal {goal}", number(ratio))
+            format!("{} of {baseline}, goal {text}", number(ratio))
         }
         _ => format!(
-            "{}, goal {goal}",
+            "{}, goal {text}",
             row.ours().map(number).unwrap_or_default()
         ),
     }

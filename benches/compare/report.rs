@@ -69,10 +69,11 @@ impl Report {
 
 fn cells(row: &Row) -> Vec<String> {
     let what = format!("{}: {}", row.what, row.unit);
-    let goal = match row.goal {
-        Goal::RatioAtLeast(_) | Goal::RatioAtMost(_) => format!("{} of it", goal_text(row.goal)),
-        Goal::AtLeast(_) | Goal::AtMost(_) => goal_text(row.goal),
-    };
+    let goal = row.goal.map(|goal| match goal {
+        Goal::RatioAtLeast(_) | Goal::RatioAtMost(_) => format!("{} of it", goal_text(goal)),
+        Goal::AtLeast(_) | Goal::AtMost(_) => goal_text(goal),
+    });
+    let goal = goal.unwrap_or_default();
     if let Outcome::NotMeasured(why) = &row.outcome {
         let empty = String::new;
         return vec![
@@ -93,6 +94,7 @@ fn cells(row: &Row) -> Vec<String> {
     let reached = match row.attainment() {
         Some(part) if part >= 1.0 => "yes".to_owned(),
         Some(part) => format!("no: {:.0} %", part * 100.0),
+        None if row.goal.is_none() => String::new(),
         None => "not measured".to_owned(),
     };
     vec![

@@ -2,14 +2,15 @@
 
 use anyhow::{Context as _, Result};
 
+use crate::foreign::has_nginx;
 use crate::full_store::LABELS;
 use crate::goal::{Goal, Outcome, Round, Row, median};
 use crate::posts::{self, Posts};
 use crate::run::Figures;
 use crate::scene::{Placing, Scene};
-use crate::server::{Kind, Server, has_nginx};
+use crate::server::{Kind, Server};
 use crate::stores::Stores;
-use crate::{batches, handshakes, others, queries, streams};
+use crate::{batches, handshakes, others, protocols, queries, streams};
 
 /// What `--only` selects: a row, or several of the same runs.
 pub(crate) struct Selectable {
@@ -21,7 +22,7 @@ const fn row(id: &'static str, run: fn(&Scene, &str) -> Result<Vec<Row>>) -> Sel
     Selectable { id, run }
 }
 
-pub(crate) const ROWS: [Selectable; 14] = [
+pub(crate) const ROWS: [Selectable; 16] = [
     row("single", single),
     row("clock", clock),
     row("connections-512", connections_512),
@@ -36,6 +37,8 @@ pub(crate) const ROWS: [Selectable; 14] = [
     row("hosts", hosts),
     row("monitor", monitor),
     row("issue", issue),
+    row("scrapes", protocols::scrapes),
+    row("steps", protocols::steps),
 ];
 
 const PER_CPU_SEC: &str = "per server CPU second";

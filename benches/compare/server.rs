@@ -1,22 +1,23 @@
 //! The servers, each in a process of its own.
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use lizmon_benches::program::{Program, built};
 use lizmon_benches::{cpu, process};
 
 use crate::SERVE_BARE;
+use crate::foreign::{self, Foreign};
 use crate::scene::Scene;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Bare,
     Nginx,
+    Victoria,
     Ours,
 }
 
@@ -25,6 +26,7 @@ impl fmt::Display for Kind {
         f.pad(match self {
             Self::Bare => "bare",
             Self::Nginx => "nginx",
+            Self::Victoria => "VictoriaMetrics",
             Self::Ours => "ours",
         })
     }
@@ -39,7 +41,7 @@ pub(crate) struct Server {
 
 enum Process {
     Program(Program),
-    Nginx(Nginx),
+    Foreign(Foreign),
 }
 
 impl Server {
@@ -49,8 +51,12 @@ impl Server {
         let certs = scene.certs();
         let (process, address) = match kind {
             Kind::Nginx => {
-                let (nginx, address) = Nginx::start(data.path(), &certs)?;
-                (Process::Nginx(nginx), address)
+                let (nginx, address) = foreign::nginx(data.path(), &certs)?;
+                (Process::Foreign(nginx), address)
+            }
+            Kind::Victoria => {
+                let (victoria, address) = foreign::victoria(data.path(), &certs)?;
+                (Process::Foreign(victoria), address)
             }
             Kind::Bare => {
                 let this = std::env::current_exe().context("this program")?;
@@ -77,7 +83,7 @@ impl Server {
     pub(crate) fn pid(&self) -> u32 {
         match &self.process {
             Process::Program(program) => program.pid(),
-            Process::Nginx(nginx) => nginx.0.id(),
+            Process::Foreign(foreign) => foreign.pid(),
         }
     }
 
@@ -109,83 +115,4 @@ pub(crate) fn start_receiver(certs: &Path, data: &Path) -> Result<Program> {
         .arg("--data")
         .arg(data);
     Program::start(command)
-}
-
-/// Ended when dropped.
-struct Nginx(Child);
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ended_before = self.0.kill();
-        let _reaped = self.0.wait();
-    }
-}
-
-/// How often it is looked whether nginx listens, and how often at most.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-const LOOKS_MAX: u32 = 250;
-
-impl Nginx {
-    /// Whether it is installed.
-    fn find() -> Option<&'static str> {
-        let places = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
-        places.into_iter().find(|place| Path::new(place).exists())
-    }
-
-    /// One process that serves.
-    fn start(folder: &Path, certs: &Path) -> Result<(Self, SocketAddr)> {
-        let program = Self::find().context("nginx is not installed")?;
-        let free = TcpListener::bind("127.0.0.1:0").context("a free port")?;
-        let address = free.local_addr().context("an address")?;
-        drop(free);
-        let file = folder.join("nginx.conf");
-        std::fs::write(&file, configuration(address, certs)).context("nginx.conf")?;
-        let child = Command::new(program)
-            .arg("-p")
-            .arg(folder)
-            .arg("-c")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .spawn();
-        let mut nginx = Self(child.context("nginx")?);
-        for _ in 0..LOOKS_MAX {
-            if let Some(status) = nginx.0.try_wait().context("nginx")? {
-                bail!("nginx does not start: {status}");
-            }
-            if TcpStream::connect(address).is_ok() {
-                return Ok((nginx, address));
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        bail!("nginx does not listen");
-    }
-}
-
-pub(crate) fn has_nginx() -> bool {
-    Nginx::find().is_some()
-}
-
-fn configuration(address: SocketAddr, certs: &Path) -> String {
-    let file = |name: &str| certs.join(name).display().to_string();
-    format!(
-        "daemon off; master_process off; pid nginx.pid; error_log stderr error;
-events {{ worker_connections 16384; }}
-http {{
-    access_log off; keepalive_requests 1000000000; keepalive_timeout 120s;
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    server {{
-        listen {address} ssl backlog=16384;
-        ssl_certificate {cert}; ssl_certificate_key {key};
-        ssl_protocols TLSv1.2 TLSv1.3;
-        ssl_client_certificate {root}; ssl_verify_client on; ssl_verify_depth 3; ssl_crl {crl};
-        location / {{ return 204; }}
-    }}
-}}
-",
-        cert = file("receivers/rx.crt"),
-        key = file("receivers/rx.key"),
-        root = file("root.crt"),
-        crl = file("crl.pem"),
-    )
 }
