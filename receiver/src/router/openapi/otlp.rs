@@ -24,6 +24,7 @@ pub(in super::super) fn export_metrics() -> Vec<Described> {
             Code::EpochTooOld,
             Code::EpochInFuture,
             Code::TooManyLabels,
+            Code::TooManyRecords,
             Code::CertificateRenewed,
         ])
         .becomes_durable()

@@ -27,6 +27,7 @@ pub(in super::super) fn remote_write() -> Vec<Described> {
             Code::EpochTooOld,
             Code::EpochInFuture,
             Code::TooManyLabels,
+            Code::TooManyRecords,
             Code::CertificateRenewed,
             Code::ClockUnsteady,
             Code::StoreUnavailable,
