@@ -1,6 +1,7 @@
 //! What a request brings, as points of hosts. Pure. Every data point is taken, or counted as left out
 //! and named.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -220,7 +221,10 @@ impl PointsOfHost {
             }
         };
         let value = Value::new(value).ok_or(LeftOutReason::Value)?;
-        let metric = format!("{metric}{}", measure.end);
+        let metric = match measure.end {
+            "" => Cow::Borrowed(metric),
+            end => Cow::Owned(format!("{metric}{end}")),
+        };
         let label = match measure.quantile {
             Some(quantile) => labels.label_of_quantile(&metric, quantile),
             None => labels.label(&metric),

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 
 use lizmon_protocol::name::{Label, NameError};
 
-use super::attribute::KeyValue;
+use super::attribute::{AnyValue, KeyValue};
 use super::message::{InstrumentationScope, Resource};
 use crate::ingest::SeriesHost;
 use crate::prometheus::naming::{HOST, METRIC, written};
@@ -79,34 +79,44 @@ impl<'a> ScopeOrigin<'a> {
 
     /// The labels of a series with these attributes, by name. Those of a metric that has labels of
     /// its own are none of its attributes either.
-    pub(super) fn labels(&self, attributes: &'a [KeyValue], own: &[&str]) -> SeriesLabels<'a> {
-        let mut of_point: Vec<(Cow<'a, str>, &str, Cow<'a, str>)> = attributes
-            .iter()
-            .map(|KeyValue { key, value }| {
-                let value = value
-                    .as_ref()
-                    .map_or(Cow::Borrowed(""), |value| value.text());
-                (label_name(key, own), &**key, value)
-            })
+    pub(super) fn labels<'s>(
+        &'s self,
+        attributes: &'s [KeyValue],
+        own: &[&str],
+    ) -> SeriesLabels<'s> {
+        let of_scope = self.labels.iter();
+        let of_scope =
+            of_scope.map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(&**value)));
+        // No label of the scope has the name of one of the point.
+        let mut labels: Vec<_> = joined(attributes, own)
+            .into_iter()
+            .chain(of_scope)
             .collect();
-        of_point.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
-        let mut labels: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::with_capacity(of_point.len() + 3);
-        for (name, _, value) in of_point {
-            match labels.last_mut() {
-                Some((last, joined)) if *last == name => {
-                    let joined = joined.to_mut();
-                    joined.push(';');
-                    joined.push_str(&value);
-                }
-                _ => labels.push((name, value)),
-            }
-        }
-        for (name, value) in &self.labels {
-            labels.push((Cow::Borrowed(name), value.clone()));
-        }
         labels.sort_by(|one, other| one.0.cmp(&other.0));
         SeriesLabels(labels)
     }
+}
+
+/// The labels of a point. Those of keys that come to be the same are one, in the order of the keys.
+fn joined<'s>(attributes: &'s [KeyValue], own: &[&str]) -> Vec<(Cow<'s, str>, Cow<'s, str>)> {
+    let attributes = attributes.iter().map(|KeyValue { key, value }| {
+        let value = value.as_ref().map(AnyValue::text).unwrap_or_default();
+        (label_name(key, own), &**key, value)
+    });
+    let mut attributes: Vec<_> = attributes.collect();
+    attributes.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
+    let mut labels: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(attributes.len());
+    for (name, _, value) in attributes {
+        match labels.last_mut() {
+            Some((last, joined)) if *last == name => {
+                let joined = joined.to_mut();
+                joined.push(';');
+                joined.push_str(&value);
+            }
+            _ => labels.push((name, value)),
+        }
+    }
+    labels
 }
 
 /// The labels of a series, by name.
