@@ -151,7 +151,7 @@ async fn check(story: Story) {
         let scrapes = story.scrapes * kill / (story.kills + 1);
         scraped(&prometheus, scrapes).await;
         if (story.kills - kill).is_multiple_of(2) {
-            take_unanswered(&link).await;
+            take_unanswered(&reader, &link).await;
         }
         moment(Duration::from_millis(random.u64(0..KILLED_WITHIN_MS))).await;
         receiver.kill();
@@ -245,7 +245,12 @@ fn start_again(world: &mut World, link: &Link) -> Running {
 }
 
 /// Loses the answers to requests, until there was one: it was taken, and its sender does not know.
-async fn take_unanswered(link: &Link) {
+async fn take_unanswered(reader: &Holder, link: &Link) {
+    // There is a connection.
+    until("a request", async || {
+        points(reader, link, "accepted").await > 0
+    })
+    .await;
     let before = link.losses();
     link.cut_answers();
     until("a lost answer", async || link.losses() > before).await;
