@@ -209,7 +209,7 @@ impl fmt::Display for Label<'_> {
 /// Whether a label may have this character: not a control character, and not one that hides or
 /// reorders its neighbours on a screen. The joiners U+200C and U+200D are valid, because some
 /// scripts need them.
-pub(crate) fn is_printable(c: char) -> bool {
+pub fn is_printable(c: char) -> bool {
     !c.is_control()
         && !matches!(
             c,

@@ -59,7 +59,7 @@ pub enum LeftOutReason {
         "there is one of the same series and time: give their points, or the services, attributes that differ"
     )]
     SameTime,
-    /// The label would be too long, or unprintable.
+    /// The label would be too long.
     #[error("its name and attributes: {0}")]
     Label(NameError),
 }

@@ -13,6 +13,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use lizmon_protocol::name::is_printable;
+
 /// The label whose value is the metric.
 pub const METRIC: &str = "__name__";
 /// The label whose value is the host.
@@ -79,6 +81,7 @@ impl<'a> Named<'a> {
 /// use lizmon_receiver::prometheus::naming::written;
 /// assert_eq!(written("up", [("job", "")]), "up");
 /// assert_eq!(written("up", [("job", "a\"b")]), r#"up{job="a\"b"}"#);
+/// assert_eq!(written("up", [("job", "a\tb")]), r#"up{job="a\u{9}b"}"#);
 /// ```
 pub fn written<'a>(metric: &str, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = metric.to_owned();
@@ -94,6 +97,8 @@ pub fn written<'a>(metric: &str, labels: impl IntoIterator<Item = (&'a str, &'a 
                 '\\' => text.push_str("\\\\"),
                 '"' => text.push_str("\\\""),
                 '\n' => text.push_str("\\n"),
+                // As `\u{9}`: no label of lizmon has such a character itself.
+                hidden if !is_printable(hidden) => text.extend(hidden.escape_unicode()),
                 other => text.push(other),
             }
         }
@@ -152,6 +157,13 @@ fn end_of_value(quoted: &str) -> Option<usize> {
     quoted.bytes().enumerate().find(is_end).map(|(at, _)| at)
 }
 
+/// The character of `{9}`.
+fn hidden(rest: &mut std::str::Chars<'_>) -> Option<char> {
+    let (digits, after) = rest.as_str().strip_prefix('{')?.split_once('}')?;
+    *rest = after.chars();
+    char::from_u32(u32::from_str_radix(digits, 16).ok()?)
+}
+
 fn unescape(value: &str) -> Option<Cow<'_, str>> {
     if !value.contains('\\') {
         return Some(value.into());
@@ -162,6 +174,7 @@ fn unescape(value: &str) -> Option<Cow<'_, str>> {
         plain.push(match character {
             '\\' => match characters.next()? {
                 'n' => '\n',
+                'u' => hidden(&mut characters)?,
                 other @ ('\\' | '"') => other,
                 _ => return None,
             },
