@@ -87,7 +87,11 @@ impl Points {
         };
         let days_until = match (has_days, uses_hours) {
             (false, _) => 0,
-            (true, true) => now.saturating_sub(hours_kept).next_multiple_of(DAY_SECS),
+            // Where hours are kept for a day alone, the next one may have minutes already.
+            (true, true) => now
+                .saturating_sub(hours_kept)
+                .next_multiple_of(DAY_SECS)
+                .min(hours_until - hours_until % DAY_SECS),
             (true, false) => now,
         };
         let none = Ends::default();

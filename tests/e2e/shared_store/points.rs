@@ -1,7 +1,6 @@
 //! Points by remote write at any receiver of a group, while summarizers are killed.
 
 use lizmon_engines::{EngineNode, EngineSettings};
-use lizmon_protocol::name::Role;
 use prost::Message as _;
 
 use super::{GroupReceiver, receiver_on};
@@ -71,27 +70,4 @@ async fn points_count_once_whoever_takes_them() {
         );
         assert!((up_sum - REQUESTS as f64).abs() < 1e-9, "{found:?}");
     }
-}
-
-/// Who reports a host is written down once a minute, also while no summarizer counts: it was again
-/// with every request, until the first receiver had read its own note.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_reports_is_written_down_once() {
-    const REQUESTS: usize = 5;
-    let store = EngineNode::start(&EngineSettings::redis());
-    let world = World::without_receiver(|_| ());
-    let gateway = world.holder_with(Role::Gateway, "prom1", &["web*"]);
-    let receiver = GroupReceiver::start(&world, &store, "rx1");
-    let start = wall_clock() - 600;
-    for nth in 1..=REQUESTS as u64 {
-        let got = write(&receiver, &gateway, nth, start).await;
-        got.no_content("a request");
-    }
-    let journals = store.cli(&["KEYS", "lizmon:*:journal"]);
-    let lengths = journals.lines().map(|key| store.cli(&["XLEN", key]));
-    let groups: usize = lengths
-        .map(|length| length.trim().parse::<usize>().unwrap())
-        .sum();
-    // One group for each request, and one for the note.
-    assert_eq!(groups, REQUESTS + 1);
 }

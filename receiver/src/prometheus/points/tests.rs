@@ -123,6 +123,23 @@ fn memory_has_the_hours_of_a_day() {
     assert_eq!(points(NOW - HOUR, 0, 0).count(), 60);
 }
 
+/// Regression: hours were kept for a day alone, and a second after midnight the day that had just
+/// ended was told beside its own last minutes.
+#[test]
+fn no_day_is_there_beside_its_minutes() {
+    let midnight = 1_952_467_200;
+    let retention = HistoryRetention {
+        hours_secs: 0,
+        days_secs: DAY_SECS,
+    };
+    let query = query(0, midnight as i64 * 1_000, 0, 0);
+    let points = Points::of(&query, &retention, midnight + 1);
+    assert_eq!(points.days.until, midnight - DAY_SECS);
+    assert_eq!(points.hours.after, midnight - DAY_SECS);
+    assert_eq!(points.hours.until, points.minutes.after);
+    assert!(points.minutes.has(midnight));
+}
+
 proptest! {
     /// Whatever is asked: no time twice, nothing that was not asked for, nothing ahead.
     #[test]
