@@ -43,10 +43,11 @@ const REMIND_EVERY: Duration = Duration::from_secs(60);
 const REMIND_AGAIN_SECS: u64 = 3600;
 /// HTTP/2 streams of one connection at a time.
 const HTTP2_STREAMS_MAX: u32 = 128;
-/// Of how many hosts it is remembered that a gateway was written down; of more it is again.
+/// Of how many hosts it is remembered that a gateway was written down, and what its metadata says; of
+/// more it is again.
 const NOTED_REPORTERS_MAX: usize = 16_384;
 /// Of how many gateways metadata is remembered.
-const GATEWAYS_MAX: usize = 1_024;
+const GATEWAYS_MAX: usize = 64;
 /// Event streams at a time: each looks at its hosts once a second.
 const EVENT_STREAMS_MAX: usize = 512;
 /// Largest request head.
@@ -191,6 +192,7 @@ impl Receiver {
             fleet: FleetCache::default(),
             noted_reporters: Cache::new(NOTED_REPORTERS_MAX),
             gateway_kinds: Cache::new(GATEWAYS_MAX),
+            kept_kinds: Cache::new(NOTED_REPORTERS_MAX),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
             clock: clock.clone(),
             sample_clock,

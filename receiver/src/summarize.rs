@@ -29,7 +29,7 @@ use self::host::LoadedSeries;
 pub(crate) use self::commits::SHARDS_AT_ONCE_MAX;
 pub use self::documents::Documents;
 pub use self::host::{HostSummaries, ProducerState};
-pub use self::metric_kinds::MetricKinds;
+pub use self::metric_kinds::{MetricKinds, SaidKinds};
 pub use self::reporters::{Reporters, is_recent};
 pub use self::table::{HOST_SERIES_MAX, HostMap, ReadMark, SummaryTable};
 use crate::clock::StoredClock;

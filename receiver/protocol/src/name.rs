@@ -172,7 +172,11 @@ impl<'a> Label<'a> {
                 bytes_max,
             });
         }
-        if let Some(hidden) = text.chars().find(|c| !is_printable(*c)) {
+        // Nearly all are of ASCII alone, which takes a tenth of the time.
+        let hidden = || text.chars().find(|c| !is_printable(*c));
+        if !is_printable_ascii(&text)
+            && let Some(hidden) = hidden()
+        {
             return Err(NameError::LabelUnprintable(u32::from(hidden)));
         }
         if text.starts_with(SUMMARY_PREFIX) {
@@ -227,6 +231,11 @@ pub fn is_printable(c: char) -> bool {
                 | '\u{fffe}'..='\u{ffff}'
                 | '\u{e0000}'..='\u{10ffff}'
         )
+}
+
+/// Whether all of a text is of the characters of ASCII that are seen, and blanks.
+pub fn is_printable_ascii(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// A shortened copy of rejected text that is safe to print on a terminal.

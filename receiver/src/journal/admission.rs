@@ -323,7 +323,14 @@ impl NewRecords {
             return Ok(false);
         }
         let slack = AHEAD_REMOVED_SECS;
-        let is_hidden = any(&|series, epoch| !series.finds(epoch, now));
+        // No point comes after one that is ahead of the clock.
+        let is_behind_last = |series: &Series, epoch| {
+            let last = series.last_point().filter(|_| view.has_points);
+            let ahead = last.filter(|last| accepts(last.epoch(), now).is_err());
+            ahead.is_some_and(|last| last.epoch() > epoch)
+        };
+        let is_hidden =
+            any(&|series, epoch| !series.finds(epoch, now) || is_behind_last(series, epoch));
         if !is_hidden && host.last_epoch <= now.saturating_add(slack) {
             return Ok(false);
         }
@@ -412,7 +419,7 @@ impl NewRecords {
                 }
                 checked.truncate(at);
                 checked.push(label);
-                if !known.has_label(label) && !new.contains(label) {
+                if !known.has_label(label, view.has_points) && !new.contains(label) {
                     new.insert(label.to_owned());
                 }
             }

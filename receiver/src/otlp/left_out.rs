@@ -6,8 +6,8 @@ use lizmon_protocol::name::NameError;
 
 /// Most reasons that are named.
 const REASONS_SHOWN_MAX: usize = 20;
-/// Of a metric with a long name that is enough to know it.
-const METRIC_SHOWN_CHARS_MAX: usize = 200;
+/// Bytes of a metric's name: of a long one that is enough to know it.
+const METRIC_SHOWN_BYTES_MAX: usize = 200;
 
 /// Why a point, or a part of one, is left out, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +71,8 @@ pub struct LeftOut {
     pub points: u64,
     /// So many of them because of their times.
     pub untimely: u64,
+    /// So many values: of a point that was not looked into, one. It is the work that they were.
+    pub values: u64,
     named: Vec<NamedFault>,
     more: u64,
 }
@@ -78,28 +80,41 @@ pub struct LeftOut {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct NamedFault {
     metric: String,
+    /// What follows the metric's name.
+    end: &'static str,
     reason: LeftOutReason,
     times: u64,
 }
 
 impl LeftOut {
     /// Adds so many points of a metric; none, if only a part of a point was left out, or if it has
-    /// no points.
-    pub(super) fn add(&mut self, metric: &str, reason: LeftOutReason, points: u64) {
+    /// no points. `end` is what follows the metric's name in that of the part.
+    ///
+    /// It takes as long for a long name as for a short one.
+    pub(super) fn add(
+        &mut self,
+        metric: &str,
+        end: &'static str,
+        reason: LeftOutReason,
+        points: u64,
+    ) {
+        let times = points.max(1);
         self.points += points;
+        self.values += times;
         if matches!(reason, LeftOutReason::TooOld | LeftOutReason::InFuture) {
             self.untimely += points;
         }
-        let times = points.max(1);
-        let end = metric.char_indices().nth(METRIC_SHOWN_CHARS_MAX);
-        let metric = end.map_or(metric, |(end, _)| &metric[..end]);
+        let metric = &metric[..metric.floor_char_boundary(METRIC_SHOWN_BYTES_MAX)];
         let mut named = self.named.iter_mut();
-        let same = named.find(|named| named.metric == metric && named.reason == reason);
+        // Names come last: they may be long, and start the same.
+        let same = named
+            .find(|named| named.reason == reason && named.end == end && named.metric == metric);
         if let Some(named) = same {
             named.times += times;
         } else if self.named.len() < REASONS_SHOWN_MAX {
             self.named.push(NamedFault {
                 metric: metric.to_owned(),
+                end,
                 reason,
                 times,
             });
@@ -121,10 +136,11 @@ impl fmt::Display for LeftOut {
             let between = if at == 0 { "" } else { "; " };
             let NamedFault {
                 metric,
+                end,
                 reason,
                 times,
             } = named;
-            write!(f, "{between}`{metric}`")?;
+            write!(f, "{between}`{metric}{end}`")?;
             if *times > 1 {
                 write!(f, " ({times} times)")?;
             }

@@ -12,7 +12,8 @@ use lizmon_summary::{EpochRefusal, PointKind, accepts};
 use super::left_out::{LeftOut, LeftOutReason};
 use super::measures::{Measure, MetricData, PointHead, Since};
 use super::message::{ExportMetricsServiceRequest, Metric};
-use super::series::{ScopeOrigin, SeriesLabels, host_of, metric_name};
+use super::series::{ResourceOrigin, ScopeOrigin, SeriesLabels, metric_name};
+use crate::body::UNPACKED_BYTES_MAX;
 use crate::ingest::{HostPoints, SeriesHost};
 use crate::store::record::PointNumber;
 
@@ -25,6 +26,13 @@ const NANOS_PER_SEC: f64 = 1e9;
 /// would be counted as if it were one of now.
 const START_NANOS_MAX: u64 = 3_600 * 1_000_000_000;
 
+/// A value beside the name of its series: when it was, and what.
+const VALUE_BYTES: usize = 16;
+/// Bytes of a request's values, each with the name of its series. A message names a metric once for
+/// all of its points, and so 8 MiB of it became hundreds. The 8,192 points that a Collector sends at
+/// once have half of this with names of 500 bytes.
+pub const POINTS_BYTES_MAX: usize = UNPACKED_BYTES_MAX;
+
 /// What a request brings.
 #[derive(Debug, Default)]
 pub struct OtlpPoints {
@@ -32,43 +40,62 @@ pub struct OtlpPoints {
     pub hosts: BTreeMap<SeriesHost, HostPoints>,
     /// What is not in them.
     pub left_out: LeftOut,
+    /// The request brings more than [`POINTS_BYTES_MAX`]. Then it is refused: the rest is empty.
+    pub is_too_much: bool,
 }
 
 /// What a request brings at this time, in seconds since 1970.
 pub fn points(request: &ExportMetricsServiceRequest, now: u64) -> OtlpPoints {
+    points_within(request, now).unwrap_or_else(|TooManyPoints| OtlpPoints {
+        is_too_much: true,
+        ..OtlpPoints::default()
+    })
+}
+
+/// The points of a request have too many bytes.
+#[derive(Debug)]
+struct TooManyPoints;
+
+fn points_within(
+    request: &ExportMetricsServiceRequest,
+    now: u64,
+) -> Result<OtlpPoints, TooManyPoints> {
     let mut hosts: BTreeMap<SeriesHost, PointsOfHost> = BTreeMap::new();
     let mut left_out = LeftOut::default();
+    let mut room = Room(POINTS_BYTES_MAX);
     for of_resource in &request.resource_metrics {
-        let resource = of_resource.resource.as_ref();
         if !of_resource.instrumentation_library_metrics.is_empty() {
-            left_out.add("instrumentationLibraryMetrics", LeftOutReason::OldForm, 0);
+            let field = "instrumentationLibraryMetrics";
+            left_out.add(field, "", LeftOutReason::OldForm, 0);
         }
-        let Some(host) = host_of(resource) else {
+        let resource = ResourceOrigin::of(of_resource.resource.as_ref());
+        let Some(host) = resource.host() else {
             for metric in of_resource.scope_metrics.iter().flat_map(|of| &of.metrics) {
-                left_out.add(&metric.name, LeftOutReason::NoHost, len(metric));
+                left_out.add(&metric.name, "", LeftOutReason::NoHost, len(metric));
             }
             continue;
         };
-        let points = hosts.entry(host).or_default();
+        let points = hosts.entry(host.clone()).or_default();
         for of_scope in &of_resource.scope_metrics {
-            let origin = ScopeOrigin::of(resource, of_scope.scope.as_ref());
+            let mut taker = Taker {
+                now,
+                origin: &resource.scope(of_scope.scope.as_ref()),
+                points,
+                room: &mut room,
+                left_out: &mut left_out,
+            };
             for metric in &of_scope.metrics {
-                let mut taker = Taker {
-                    now,
-                    origin: &origin,
-                    points,
-                    left_out: &mut left_out,
-                };
-                taker.take(metric);
+                taker.take(metric)?;
             }
         }
     }
     let hosts = hosts.into_iter();
     let hosts = hosts.map(|(host, points)| (host, points.into_points()));
-    OtlpPoints {
+    Ok(OtlpPoints {
         hosts: hosts.collect(),
         left_out,
-    }
+        is_too_much: false,
+    })
 }
 
 /// How many data points a metric has.
@@ -76,48 +103,80 @@ fn len(metric: &Metric) -> u64 {
     MetricData::of(metric).map(MetricData::len).sum()
 }
 
-/// Takes the points of metrics of a scope.
-struct Taker<'a, 'b> {
-    now: u64,
-    origin: &'b ScopeOrigin<'a>,
-    points: &'b mut PointsOfHost,
-    left_out: &'b mut LeftOut,
+/// How many bytes of points there may still be.
+#[derive(Debug)]
+struct Room(usize);
+
+impl Room {
+    /// For a value of this series.
+    fn take(&mut self, label: &Label<'_>) -> Result<(), TooManyPoints> {
+        let left = self.0.checked_sub(label.as_str().len() + VALUE_BYTES);
+        self.0 = left.ok_or(TooManyPoints)?;
+        Ok(())
+    }
 }
 
-impl<'a> Taker<'a, '_> {
-    fn take(&mut self, metric: &'a Metric) {
+/// Takes the points of metrics of a scope.
+struct Taker<'a> {
+    now: u64,
+    origin: &'a ScopeOrigin<'a>,
+    points: &'a mut PointsOfHost,
+    room: &'a mut Room,
+    left_out: &'a mut LeftOut,
+}
+
+impl Taker<'_> {
+    fn take(&mut self, metric: &Metric) -> Result<(), TooManyPoints> {
         let kinds: Vec<_> = MetricData::of(metric).collect();
+        let name = metric_name(&metric.name);
         let data = match kinds[..] {
             _ if metric.name.is_empty() => Err(LeftOutReason::NoName),
             [] => Err(LeftOutReason::NoKind),
-            [data] => Ok(data),
+            [data] => match self.origin.check(&name) {
+                Ok(()) => Ok(data),
+                Err(error) => Err(LeftOutReason::Label(error)),
+            },
             _ => Err(LeftOutReason::ManyKinds),
         };
         let data = match data {
             Ok(data) => data,
-            Err(reason) => return self.left_out.add(&metric.name, reason, len(metric)),
+            Err(reason) => {
+                self.left_out.add(&metric.name, "", reason, len(metric));
+                return Ok(());
+            }
         };
-        let name = metric_name(&metric.name);
         for (head, measures) in data.points() {
-            let labels = || self.origin.labels(head.attributes, data.own_labels());
-            let good = Times::of(&head, self.now).and_then(|times| Ok((times, measures?)));
-            let faults = match good {
-                Ok((times, measures)) => self.points.take(&times, &name, &labels(), &measures),
-                Err(reason) => Err(vec![("", reason)]),
+            let good = Times::of(&head, self.now).and_then(|times| {
+                let measures = measures?;
+                let own = data.own_labels();
+                let labels = self.origin.labels(&name, head.attributes, own);
+                Ok((times, measures, labels.map_err(LeftOutReason::Label)?))
+            });
+            let (times, measures, labels) = match good {
+                Ok(good) => good,
+                Err(reason) => {
+                    self.left_out.add(&metric.name, "", reason, 1);
+                    continue;
+                }
             };
-            self.note(metric, faults);
+            let series = (&*name, &labels);
+            let faults = self.points.take(&times, series, &measures, self.room)?;
+            self.note(metric, faults, measures.len());
         }
+        Ok(())
     }
 
-    /// The faults of a point. It is left out if nothing of it was taken.
-    fn note(&mut self, metric: &Metric, faults: Result<Faults, Faults>) {
-        let (faults, mut points) = match faults {
-            Ok(faults) => (faults, 0),
-            Err(faults) => (faults, 1),
-        };
+    /// The faults of a point of so many values. It is left out if nothing of it was taken.
+    fn note(&mut self, metric: &Metric, mut faults: Faults, values: usize) {
+        let is_left_out = faults.len() == values;
+        if is_left_out {
+            // What all values have in common is said once.
+            faults.dedup_by(|one, other| one.1 == other.1);
+            self.left_out.values += (values - faults.len()) as u64;
+        }
+        let mut points = u64::from(is_left_out);
         for (end, reason) in faults {
-            self.left_out
-                .add(&format!("{}{end}", metric.name), reason, points);
+            self.left_out.add(&metric.name, end, reason, points);
             points = 0;
         }
     }
@@ -178,42 +237,57 @@ struct Taken {
     value: Value,
 }
 
+/// Why a value is not taken.
+enum Refused {
+    /// It alone is left out.
+    Value(LeftOutReason),
+    /// All of the request is refused.
+    All,
+}
+
+impl From<LeftOutReason> for Refused {
+    fn from(reason: LeftOutReason) -> Self {
+        Self::Value(reason)
+    }
+}
+
+impl From<TooManyPoints> for Refused {
+    fn from(TooManyPoints: TooManyPoints) -> Self {
+        Self::All
+    }
+}
+
 impl PointsOfHost {
-    /// Takes the values of a point. With faults it is taken in part, or not at all.
+    /// Takes the values of a point, but for those with faults.
     fn take(
         &mut self,
         times: &Times,
-        metric: &str,
-        labels: &SeriesLabels<'_>,
+        series: (&str, &SeriesLabels<'_>),
         measures: &[Measure],
-    ) -> Result<Faults, Faults> {
+        room: &mut Room,
+    ) -> Result<Faults, TooManyPoints> {
         let mut faults = Faults::new();
-        let mut is_taken = false;
         for measure in measures {
-            match self.take_measure(times, metric, labels, measure) {
-                Ok(()) => is_taken = true,
-                Err(reason) => faults.push((measure.end, reason)),
+            match self.take_measure(times, series, measure, room) {
+                Ok(()) => {}
+                Err(Refused::Value(reason)) => faults.push((measure.end, reason)),
+                Err(Refused::All) => return Err(TooManyPoints),
             }
         }
-        if is_taken {
-            return Ok(faults);
-        }
-        // What all values have in common is said once.
-        faults.dedup_by(|one, other| one.1 == other.1);
-        Err(faults)
+        Ok(faults)
     }
 
     fn take_measure(
         &mut self,
         times: &Times,
-        metric: &str,
-        labels: &SeriesLabels<'_>,
+        (metric, labels): (&str, &SeriesLabels<'_>),
         measure: &Measure,
-    ) -> Result<(), LeftOutReason> {
+        room: &mut Room,
+    ) -> Result<(), Refused> {
         let (kind, value) = match measure.since {
             _ if times.is_end => (PointKind::End, 0.0),
             Since::Never => (PointKind::Gauge, measure.value),
-            Since::Start if measure.value < 0.0 => return Err(LeftOutReason::Negative),
+            Since::Start if measure.value < 0.0 => return Err(LeftOutReason::Negative.into()),
             Since::Start => (PointKind::Counter, measure.value),
             Since::Last => {
                 let secs = times.secs.ok_or(LeftOutReason::NoStart)?;
@@ -238,7 +312,10 @@ impl PointsOfHost {
                 kind: PointKind::Start,
                 value,
             };
-            self.0.entry((label.clone(), millis)).or_insert(zero);
+            if let Entry::Vacant(free) = self.0.entry((label.clone(), millis)) {
+                room.take(&free.key().0)?;
+                free.insert(zero);
+            }
         }
         let taken = Taken { kind, value };
         match self.0.entry((label, times.millis)) {
@@ -246,8 +323,9 @@ impl PointsOfHost {
             Entry::Occupied(mut other) if other.get().kind == PointKind::Start => {
                 other.insert(taken);
             }
-            Entry::Occupied(_) => return Err(LeftOutReason::SameTime),
+            Entry::Occupied(_) => return Err(LeftOutReason::SameTime.into()),
             Entry::Vacant(free) => {
+                room.take(&free.key().0)?;
                 free.insert(taken);
             }
         }

@@ -15,7 +15,7 @@
 
 use std::borrow::Cow;
 
-use lizmon_protocol::name::{Label, NameError};
+use lizmon_protocol::name::{Label, NameError, SERIES_NAME_BYTES_MAX, is_printable_ascii};
 
 use super::attribute::{AnyValue, KeyValue};
 use super::message::{InstrumentationScope, Resource};
@@ -28,76 +28,146 @@ const SCOPE: &str = "otel_scope_name";
 /// The label of a summary's quantile.
 pub(super) const QUANTILE: &str = "quantile";
 
-/// What all series of a scope of a resource have in common.
+/// What all series of a resource have in common. Its attributes are looked through once, however many
+/// scopes it has.
 #[derive(Debug)]
-pub(super) struct ScopeOrigin<'a> {
+pub(super) struct ResourceOrigin<'a> {
+    host: Option<SeriesHost>,
     labels: Vec<(&'static str, Cow<'a, str>)>,
+    bytes: usize,
 }
 
-/// The host of a resource.
-pub(super) fn host_of(resource: Option<&Resource>) -> Option<SeriesHost> {
-    let attributes = attributes_of(resource);
-    let host = attribute(attributes, "host.name");
-    let host = host.or_else(|| attribute(attributes, "service.instance.id"));
-    host.map(|host| SeriesHost::of(&host))
-}
-
-fn attributes_of(resource: Option<&Resource>) -> &[KeyValue] {
-    resource.map_or(&[], |resource| &resource.attributes)
-}
-
-/// The text of an attribute that says something.
-fn attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<Cow<'a, str>> {
-    let mut found = attributes.iter().filter(|attribute| attribute.key == key);
-    let text = found.next()?.value.as_ref()?.text();
-    (!text.is_empty()).then_some(text)
-}
-
-impl<'a> ScopeOrigin<'a> {
-    pub(super) fn of(
-        resource: Option<&'a Resource>,
-        scope: Option<&'a InstrumentationScope>,
-    ) -> Self {
-        let attributes = attributes_of(resource);
-        let of = |key| attribute(attributes, key);
-        let job = match (of("service.namespace"), of("service.name")) {
-            (Some(namespace), Some(name)) => Some(format!("{namespace}/{name}").into()),
-            (_, name) => name,
+impl<'a> ResourceOrigin<'a> {
+    pub(super) fn of(resource: Option<&'a Resource>) -> Self {
+        let attributes = resource.map_or(&[][..], |resource| &resource.attributes);
+        let keys = [
+            "host.name",
+            "service.instance.id",
+            "service.namespace",
+            "service.name",
+        ];
+        let [host, id, namespace, service] = texts(attributes, keys);
+        let job = match (namespace, service) {
+            (Some(namespace), Some(service)) => Some(format!("{namespace}/{service}").into()),
+            (_, service) => service,
         };
+        let named = host.as_ref().or(id.as_ref());
+        let named = named.map(|host| SeriesHost::of(host));
         // Without `host.name` it is the host itself.
-        let host = of("host.name");
-        let instance =
-            of("service.instance.id").filter(|id| host.as_ref().is_some_and(|host| host != id));
-        let scope = scope.map(|scope| Cow::Borrowed(&*scope.name));
-        let labels = [(JOB, job), (INSTANCE, instance), (SCOPE, scope)];
-        let labels = labels.into_iter();
+        let instance = id.filter(|id| host.as_ref().is_some_and(|host| host != id));
+        let labels = [(JOB, job), (INSTANCE, instance)].into_iter();
         let labels = labels.filter_map(|(name, value)| Some((name, value?)));
+        let labels: Vec<_> = labels.collect();
+        let bytes = labels
+            .iter()
+            .map(|(name, value)| written_bytes(name, value));
         Self {
-            labels: labels.collect(),
+            host: named,
+            bytes: bytes.sum(),
+            labels,
         }
     }
 
-    /// The labels of a series with these attributes, by name. Those of a metric that has labels of
-    /// its own are none of its attributes either.
-    pub(super) fn labels<'s>(
-        &'s self,
-        attributes: &'s [KeyValue],
-        own: &[&str],
-    ) -> SeriesLabels<'s> {
-        let of_scope = self.labels.iter();
-        let of_scope =
-            of_scope.map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(&**value)));
-        // No label of the scope has the name of one of the point.
-        let mut labels: Vec<_> = joined(attributes, own)
-            .into_iter()
-            .chain(of_scope)
-            .collect();
-        labels.sort_by(|one, other| one.0.cmp(&other.0));
-        SeriesLabels(labels)
+    /// Its host, if it names one.
+    pub(super) fn host(&self) -> Option<&SeriesHost> {
+        self.host.as_ref()
+    }
+
+    /// What all series of one of its scopes have in common.
+    pub(super) fn scope<'s>(&'s self, scope: Option<&'s InstrumentationScope>) -> ScopeOrigin<'s> {
+        let scope = scope.map(|scope| (SCOPE, &*scope.name));
+        let scope = scope.filter(|(_, name)| !name.is_empty());
+        let of_scope = scope.map_or(0, |(name, value)| written_bytes(name, value));
+        let labels = self.labels.iter();
+        let labels = labels.map(|(name, value)| (*name, &**value));
+        ScopeOrigin {
+            labels: labels.chain(scope).collect(),
+            bytes: self.bytes + of_scope,
+        }
     }
 }
 
-/// The labels of a point. Those of keys that come to be the same are one, in the order of the keys.
+/// The texts of the first attributes with these keys, where they say something.
+fn texts<'a, const N: usize>(
+    attributes: &'a [KeyValue],
+    keys: [&str; N],
+) -> [Option<Cow<'a, str>>; N] {
+    let mut found = [None; N];
+    for attribute in attributes {
+        for (key, first) in keys.iter().zip(&mut found) {
+            if *key == attribute.key {
+                first.get_or_insert(attribute);
+            }
+        }
+    }
+    found.map(|attribute: Option<&KeyValue>| {
+        let text = attribute?.value.as_ref()?.text();
+        (!text.is_empty()).then_some(text)
+    })
+}
+
+/// What all series of a scope of a resource have in common.
+#[derive(Debug)]
+pub(super) struct ScopeOrigin<'a> {
+    labels: Vec<(&'static str, &'a str)>,
+    bytes: usize,
+}
+
+impl ScopeOrigin<'_> {
+    /// Whether a metric of this name may have series at all. That is not for each point to find out.
+    pub(super) fn check(&self, metric: &str) -> Result<(), NameError> {
+        check_length(metric, self.bytes)
+    }
+
+    /// The labels of a series of a metric with these attributes, by name; none, if they are too long,
+    /// before they are written for each value. Those of a metric that has labels of its own are none
+    /// of its attributes either.
+    pub(super) fn labels<'s>(
+        &'s self,
+        metric: &str,
+        attributes: &'s [KeyValue],
+        own: &[&str],
+    ) -> Result<SeriesLabels<'s>, NameError> {
+        let mut labels = joined(attributes, own);
+        let bytes = labels
+            .iter()
+            .map(|(name, value)| written_bytes(name, value));
+        check_length(metric, self.bytes + bytes.sum::<usize>())?;
+        let of_scope = self.labels.iter();
+        // No label of the scope has the name of one of the point.
+        labels.extend(of_scope.map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value))));
+        labels.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(SeriesLabels(labels))
+    }
+}
+
+/// Whether a series may have a name of a metric and so many bytes of labels.
+fn check_length(metric: &str, labels: usize) -> Result<(), NameError> {
+    let brace = usize::from(labels > 0);
+    let bytes = metric.len() + labels + brace;
+    match bytes > SERIES_NAME_BYTES_MAX {
+        true => Err(NameError::LabelTooLong {
+            bytes,
+            bytes_max: SERIES_NAME_BYTES_MAX,
+        }),
+        false => Ok(()),
+    }
+}
+
+/// So many bytes a label has in the name of a series, as `,name="value"`. What is too long anyway
+/// is not looked through.
+fn written_bytes(name: &str, value: &str) -> usize {
+    const AROUND: usize = ",=\"\"".len();
+    const BRACE: usize = "}".len();
+    let is_plain = || is_printable_ascii(value) && !value.contains(['\\', '"']);
+    match value.len() > SERIES_NAME_BYTES_MAX || is_plain() {
+        true => name.len() + value.len() + AROUND,
+        false => written("", [(name, value)]).len() - BRACE,
+    }
+}
+
+/// The labels of a point that say something. Those of keys that come to be the same are one, in the
+/// order of the keys.
 fn joined<'s>(attributes: &'s [KeyValue], own: &[&str]) -> Vec<(Cow<'s, str>, Cow<'s, str>)> {
     let attributes = attributes.iter().map(|KeyValue { key, value }| {
         let value = value.as_ref().map(AnyValue::text).unwrap_or_default();
@@ -116,6 +186,8 @@ fn joined<'s>(attributes: &'s [KeyValue], own: &[&str]) -> Vec<(Cow<'s, str>, Co
             _ => labels.push((name, value)),
         }
     }
+    // However many they were, no value has to look through them.
+    labels.retain(|(_, value)| !value.is_empty());
     labels
 }
 

@@ -110,7 +110,7 @@ fn answers() {
     let warning = br#"{"partialSuccess":{"errorMessage":"late"}}"#;
     assert_eq!(body(&nothing, Some("late"), OtlpEncoding::Json), warning);
     let mut left_out = left_out::LeftOut::default();
-    left_out.add("up", left_out::LeftOutReason::Value, 3);
+    left_out.add("up", "", left_out::LeftOutReason::Value, 3);
     let said = "left out: `up` (3 times): a value is NaN, infinite, or beyond 1e290";
     let json = json!({"partialSuccess": {"rejectedDataPoints": "3", "errorMessage": said}});
     let found: Value = serde_json::from_slice(&body(&left_out, None, OtlpEncoding::Json)).unwrap();

@@ -5,14 +5,25 @@ use lizmon_summary::PointKind;
 use super::message::{MetricMetadata, MetricType};
 use super::naming::is_metric;
 
+/// Most families of one request: Prometheus sends as many as samples, 500 or 2,000.
+const FAMILIES_MAX: usize = 20_000;
+
+/// There are too many.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("it has metadata of more than {FAMILIES_MAX} metrics")]
+pub struct TooMuchMetadata;
+
 /// The metrics that this is about, and what each is. Names that no metric can have are passed over.
-pub fn kinds(metadata: &[MetricMetadata]) -> impl Iterator<Item = (String, PointKind)> {
+pub fn kinds(metadata: &[MetricMetadata]) -> Result<Vec<(String, PointKind)>, TooMuchMetadata> {
+    if metadata.len() > FAMILIES_MAX {
+        return Err(TooMuchMetadata);
+    }
     let of_family = metadata.iter().flat_map(|said| {
         let family = &said.metric_family_name;
         let kinds = kinds_of(said.r#type()).iter();
         kinds.map(move |(end, kind)| (format!("{family}{end}"), *kind))
     });
-    of_family.filter(|(metric, _)| is_metric(metric))
+    Ok(of_family.filter(|(metric, _)| is_metric(metric)).collect())
 }
 
 /// What the metrics of a family are, by the ends of their names.
@@ -41,7 +52,7 @@ mod tests {
                 metric_family_name: family.to_owned(),
                 ..MetricMetadata::default()
             };
-            let found: Vec<_> = kinds(&[said]).collect();
+            let found = kinds(&[said]).unwrap();
             let found: Vec<_> = found
                 .iter()
                 .map(|(metric, kind)| (&**metric, *kind))

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use lizmon_protocol::name::is_printable;
+use lizmon_protocol::name::{is_printable, is_printable_ascii};
 
 /// The label whose value is the metric.
 pub const METRIC: &str = "__name__";
@@ -92,6 +92,11 @@ pub fn written<'a>(metric: &str, labels: impl IntoIterator<Item = (&'a str, &'a 
     {
         // Nothing fails that is written to a text.
         let _ = write!(text, "{before}{name}=\"");
+        if is_printable_ascii(value) && !value.contains(['\\', '"']) {
+            text.push_str(value);
+            text.push('"');
+            continue;
+        }
         for character in value.chars() {
             match character {
                 '\\' => text.push_str("\\\\"),

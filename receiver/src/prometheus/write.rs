@@ -65,6 +65,21 @@ pub fn hosts(request: &WriteRequest) -> Result<Vec<SeriesOfHost>, Vec<ValueError
     }
 }
 
+/// So many bytes of labels and values would be made of the request, about: each value comes with its
+/// label, and a series has it once.
+pub fn points_bytes(request: &WriteRequest) -> usize {
+    let of_label = |label: &LabelPair| label.name.len() + label.value.len();
+    let of_series = |series: &TimeSeries| {
+        let label: usize = series.labels.iter().map(of_label).sum();
+        series
+            .samples
+            .len()
+            .saturating_mul(label + size_of::<f64>())
+    };
+    let all = request.timeseries.iter().map(of_series);
+    all.fold(0, usize::saturating_add)
+}
+
 /// How many examples of values the request has: they are passed over.
 pub fn exemplars(request: &WriteRequest) -> u64 {
     let series = request.timeseries.iter();
@@ -129,30 +144,35 @@ fn add(
         return Err("native histograms are not taken: send classic ones".to_owned());
     }
     let kind = kinds.of(metric);
-    for SamplePair { value, timestamp } in &series.samples {
-        let (kind, value) = match value.to_bits() {
-            STALE_NAN_BITS => (PointKind::End, Value::new(0.0)),
-            _ => (kind, Value::new(*value)),
-        };
-        let value =
-            value.ok_or_else(|| format!("{} is not a value that is taken", shown(series)))?;
-        let millis = u64::try_from(*timestamp);
-        let number = millis.ok().map(|millis| PointNumber { millis, kind });
-        let number = number.filter(|number| number.stored().is_some());
-        let number = number.ok_or_else(|| format!("the time {timestamp} ms cannot be"))?;
+    let Some((last, before)) = series.samples.split_last() else {
+        return Ok(());
+    };
+    for sample in before {
+        let (number, value) = point_of(sample, kind)?;
         points
             .entry(number)
             .or_default()
             .push((label.clone(), value));
     }
+    // Most series have one sample, and the label goes with it.
+    let (number, value) = point_of(last, kind)?;
+    points.entry(number).or_default().push((label, value));
     Ok(())
 }
 
-fn shown(series: &TimeSeries) -> String {
-    let odd = series.samples.iter().map(|sample| sample.value);
-    let odd = odd.filter(|value| value.to_bits() != STALE_NAN_BITS);
-    let odd = odd.into_iter().find(|value| Value::new(*value).is_none());
-    odd.map_or_else(String::new, |value| value.to_string())
+/// When a sample is and what, with its value.
+fn point_of(sample: &SamplePair, kind: PointKind) -> Result<(PointNumber, Value), String> {
+    let SamplePair { value, timestamp } = *sample;
+    let (kind, checked) = match value.to_bits() {
+        STALE_NAN_BITS => (PointKind::End, Value::new(0.0)),
+        _ => (kind, Value::new(value)),
+    };
+    let checked = checked.ok_or_else(|| format!("{value} is not a value that is taken"))?;
+    let millis = u64::try_from(timestamp).ok();
+    let number = millis.map(|millis| PointNumber { millis, kind });
+    let number = number.filter(|number| number.stored().is_some());
+    let number = number.ok_or_else(|| format!("the time {timestamp} ms cannot be"))?;
+    Ok((number, checked))
 }
 
 /// The metric, and the label of all of it but what says the host.

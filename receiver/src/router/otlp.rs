@@ -18,10 +18,14 @@ use super::problem::Rejection;
 use super::request_body::{BodyRequest, answer_routed};
 use super::state::SharedState;
 use crate::body::BODY_BYTES_MAX;
+use crate::ingest::HostPoints;
 use crate::metrics::PointsProtocol;
 use crate::otlp::answer::ExportMetricsServiceResponse;
-use crate::otlp::points::{OtlpPoints, points as points_of};
+use crate::otlp::points::{OtlpPoints, POINTS_BYTES_MAX, points as points_of};
 use crate::otlp::{OtlpEncoding, ParseError};
+
+/// Values that are left out take as long as those that are taken, four of which count as a record.
+const LEFT_OUT_PER_RECORD: u64 = 4;
 
 /// `POST /v1/metrics`
 pub(super) async fn export(
@@ -52,14 +56,23 @@ async fn take_metrics(mut request: BodyRequest<'_>) -> Result<Response, Rejectio
         (found, body.into_reservation())
     };
     let (found, _until_answered) = points::off_the_loop(bytes, parse).await?;
-    let found = found.map_err(malformed);
-    let OtlpPoints { hosts, left_out } = found.inspect_err(|_| quota.charge_refused(bytes))?;
+    let found = found.map_err(malformed).and_then(not_too_much);
+    let found = found.inspect_err(|_| quota.charge_refused(bytes))?;
+    let OtlpPoints {
+        hosts, left_out, ..
+    } = found;
     if left_out.untimely > 0 {
         points::may_judge_times(app)?;
     }
     let (hosts, points_of_hosts): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
     let permits = points::permits(app, &caller, hosts.iter());
     let permits = permits.inspect_err(|_| quota.charge_refused(bytes))?;
+    let billed = u32::try_from(left_out.values.div_ceil(LEFT_OUT_PER_RECORD)).unwrap_or(u32::MAX);
+    quota.take_records(billed).map_err(too_many_records)?;
+    if points_of_hosts.iter().all(HostPoints::is_empty) {
+        // Also if it has no points at all: it was read.
+        quota.charge_refused(bytes);
+    }
     let submit = move || -> Vec<HostSubmission> {
         let hosts = permits.iter().zip(&points_of_hosts);
         // All of its points may have been left out.
@@ -97,6 +110,17 @@ fn malformed(error: ParseError) -> Rejection {
         ParseError::Json(_) => Code::MalformedJson,
     };
     Rejection::from(code).with_detail(error.to_string())
+}
+
+fn not_too_much(found: OtlpPoints) -> Result<OtlpPoints, Rejection> {
+    if found.is_too_much {
+        let detail = format!(
+            "its values, each with the name of its series, have more than {POINTS_BYTES_MAX} bytes: \
+             send fewer points at once"
+        );
+        return Err(Rejection::from(Code::TooManyRecords).with_detail(detail));
+    }
+    Ok(found)
 }
 
 fn not_later(points: u64) -> String {

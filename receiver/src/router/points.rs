@@ -22,6 +22,8 @@ use crate::store::record::Submission;
 
 /// Hosts of one request, each of which waits for the journal by itself.
 const HOSTS_MAX: usize = 2_000;
+/// A record of so many bytes is billed as one.
+const BYTES_PER_RECORD: usize = 512;
 /// A larger message is decoded on a blocking thread.
 const DECODED_IN_PLACE_BYTES_MAX: usize = 64 << 10;
 
@@ -90,21 +92,29 @@ pub(super) async fn submit(
     protocol: PointsProtocol,
     now: u64,
 ) -> Result<BatchAnswer, Rejection> {
-    let mut records = 0_u32;
+    let (mut records, mut bytes) = (0_u32, 0_usize);
     for HostSubmission { submission, .. } in &points {
         let view = submission.view().map_err(|_| Code::InternalError)?;
         records = records.saturating_add(ingest::billed_records(&view));
+        bytes = bytes.saturating_add(submission.as_bytes().len());
     }
+    // Labels may be long.
+    let records = records.max(u32::try_from(bytes / BYTES_PER_RECORD).unwrap_or(u32::MAX));
     let quota = sender.quota()?;
     quota.take_records(records).map_err(too_many_records)?;
-    let (hosts, submissions): (Vec<_>, Vec<_>) = points
+    let (hosts, mut submissions): (Vec<_>, Vec<_>) = points
         .into_iter()
         .map(|of_host| (of_host.host, of_host.submission))
         .unzip();
     if submissions.len() > 1 {
         // What is refused is not sent again: then nothing may have been stored.
-        let checked = Journal::check_together(&app.table, &submissions, now);
-        checked.map_err(|error| refusal(app, error.into()))?;
+        let table = app.table.clone();
+        let check = move || {
+            let checked = Journal::check_together(&table, &submissions, now);
+            checked.map(|()| submissions)
+        };
+        let checked = off_the_loop(bytes, check).await?;
+        submissions = checked.map_err(|error| refusal(app, error.into()))?;
     }
     let submitted = submissions.into_iter();
     let submitted = submitted.map(|submission| app.journal.submit(submission, now));

@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::problem::{Code, ValueError};
+use lizmon_summary::PointKind;
 
 use super::authenticated::Authenticated;
 use super::perf::too_many_records;
@@ -20,19 +21,21 @@ use super::problem::Rejection;
 use super::request_body::{BodyRequest, answer_routed};
 use super::state::{ReceiverState, SharedState};
 use crate::authorize::{Ingest, Permit};
-use crate::body::{BODY_BYTES_MAX, ReceivedBody};
+use crate::body::{BODY_BYTES_MAX, MemoryReservation, ReceivedBody, UNPACKED_BYTES_MAX};
 use crate::ingest;
 use crate::metrics::PointsProtocol;
 use crate::prometheus::message::{WRITE_REQUEST, WriteRequest};
 use crate::prometheus::write::SeriesOfHost;
 use crate::prometheus::{metadata, write};
 use crate::protobuf;
-use crate::summarize::MetricKinds;
+use crate::summarize::{MetricKinds, SaidKinds};
 
 /// Fields of one request: a sample with six labels has 21. What 8 MiB hold is about as much.
 const FIELDS_MAX: usize = 1_000_000;
 /// Metadata of a metric takes as much of the journal as so many records, about.
 const BILLED_RECORDS_OF_METADATA: u32 = 50;
+/// Metadata of so many metrics is billed as a record.
+const METADATA_PER_RECORD: u32 = 4;
 /// A sender of version 2.0 says so.
 const VERSION: &str = "x-prometheus-remote-write-version";
 
@@ -65,39 +68,28 @@ async fn take_series(mut request: BodyRequest<'_>) -> Result<Response, Rejection
         .await?;
     let bytes = body.bytes().len();
     let now = (app.sample_clock)();
-    let decode = move || {
-        let message = message_of(&body)?;
-        let hosts = write::hosts(&message).map_err(|errors| invalid(errors, now))?;
-        Ok::<_, Rejection>((message, hosts, body.into_reservation()))
-    };
+    let known = KnownKinds::of(app, &sender);
+    let decode = move || Decoded::of(body, &known, now);
     let decoded = points::off_the_loop(bytes, decode).await?;
-    let (message, hosts, _until_answered) = decoded.inspect_err(|_| quota.charge_refused(bytes))?;
-    let named = hosts.iter().map(|of| &of.host);
+    let decoded = decoded.inspect_err(|_| quota.charge_refused(bytes))?;
+    let named = decoded.hosts.iter().map(|of| &of.host);
     let permits = points::permits(app, &sender.caller()?, named);
     let permits = permits.inspect_err(|_| quota.charge_refused(bytes))?;
-    let learned = learn(app, &sender, &message)?;
-    let passed_over = write::exemplars(&message);
-    let kinds = match &learned {
-        Some(own) => vec![own.clone(); permits.len()],
-        None => kinds_of(app, &sender, &permits, now).await?,
-    };
-    let read = move || {
-        let of_each = hosts.iter().zip(&permits).zip(&kinds);
-        let submission = |((of_host, permit), kinds): ((&SeriesOfHost, _), &Arc<MetricKinds>)| {
-            let points = write::points(&message, of_host, kinds);
-            let points = points.map_err(|errors| invalid(errors, now))?;
-            Ok::<_, Rejection>(HostSubmission::of(permit, &points, now))
-        };
-        of_each.map(submission).collect::<Result<Vec<_>, _>>()
-    };
-    let submissions = points::off_the_loop(bytes, read).await?;
-    let submissions = submissions.inspect_err(|_| quota.charge_refused(bytes))?;
+    let metadata = decoded.message.metadata.len() as u32;
+    let billed = quota.take_records(metadata.div_ceil(METADATA_PER_RECORD));
+    billed.map_err(too_many_records)?;
+    let passed_over = write::exemplars(&decoded.message);
+    let kinds = decoded.kinds.clone();
+    let (work, gateway) = (app.clone(), sender.own_name().clone());
+    let weight = bytes.max(permits.len() * kinds.said_len());
+    let read = move || decoded.submissions(&work, &gateway, &permits, now);
+    let read = points::off_the_loop(weight, read).await?;
+    let (submissions, news, _until_answered) = read.inspect_err(|_| quota.charge_refused(bytes))?;
     sender.check_trust()?;
     let protocol = PointsProtocol::RemoteWrite;
+    let hosts: Vec<_> = submissions.iter().map(|of| of.host.clone()).collect();
     points::submit(app, &sender, submissions, protocol, now).await?;
-    if let Some(own) = learned {
-        keep_kinds(app, &sender, sender.own_name(), &own, now).await?;
-    }
+    kinds.keep(app, &sender, news, hosts, now).await?;
     app.metrics.points_passed_over(protocol, passed_over);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -115,27 +107,73 @@ fn check_version(headers: &HeaderMap) -> Result<(), Rejection> {
     }
 }
 
-/// What a node's metadata says that is not known of its metrics, with what is. Metadata names no
-/// host, so a gateway's is remembered, and is kept with each host that it brings samples of.
-fn learn(
-    app: &ReceiverState,
-    sender: &Authenticated<'_>,
-    message: &WriteRequest,
-) -> Result<Option<Arc<MetricKinds>>, Rejection> {
-    if message.metadata.is_empty() {
-        return Ok(None);
-    }
-    let said = metadata::kinds(&message.metadata);
-    let own = sender.own_name();
-    if sender.is_gateway() {
-        let known = app.gateway_kinds.get(own).unwrap_or_default();
-        if let Some(kinds) = known.with(said) {
-            app.gateway_kinds.insert(own.clone(), Arc::new(kinds));
+/// What is known of metrics before a request, and with what it says.
+#[derive(Clone)]
+enum KnownKinds {
+    /// A node's: what is kept with it, and whether that is new.
+    OfNode(Arc<MetricKinds>, bool),
+    /// A gateway's. Metadata names no host, so it is kept with each that it brings samples of.
+    OfGateway(Arc<SaidKinds>),
+}
+
+impl KnownKinds {
+    fn of(app: &ReceiverState, sender: &Authenticated<'_>) -> Self {
+        let own = sender.own_name();
+        match sender.is_gateway() {
+            true => Self::OfGateway(app.gateway_kinds.get(own).unwrap_or_default()),
+            false => Self::OfNode(app.table.metric_kinds(own), false),
         }
-        return Ok(None);
     }
-    sender.caller()?.report(Some(own))?;
-    Ok(app.table.metric_kinds(own).with(said).map(Arc::new))
+
+    fn with(&self, said: &[(String, PointKind)]) -> Self {
+        let all = said.iter().map(|(metric, kind)| (metric.as_str(), *kind));
+        match self {
+            Self::OfNode(known, _) => match known.with(all) {
+                Some(more) => Self::OfNode(Arc::new(more), true),
+                None => self.clone(),
+            },
+            Self::OfGateway(known) => match known.with(said) {
+                Some(more) => Self::OfGateway(Arc::new(more)),
+                None => self.clone(),
+            },
+        }
+    }
+
+    fn said_len(&self) -> usize {
+        match self {
+            Self::OfNode(..) => 0,
+            Self::OfGateway(said) => said.len(),
+        }
+    }
+
+    /// Keeps what is new, once the samples are durable: the next ones are counted by it.
+    async fn keep(
+        self,
+        app: &ReceiverState,
+        sender: &Authenticated<'_>,
+        news: Vec<(NodeName, Arc<MetricKinds>)>,
+        hosts: Vec<NodeName>,
+        now: u64,
+    ) -> Result<(), Rejection> {
+        let own = sender.own_name();
+        let kept = news.iter();
+        let kept = kept.map(|(host, kinds)| keep_kinds(app, sender, host, kinds, now));
+        join_all(kept)
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()?;
+        match self {
+            Self::OfNode(kinds, true) => keep_kinds(app, sender, own, &kinds, now).await,
+            Self::OfNode(_, false) => Ok(()),
+            Self::OfGateway(said) => {
+                for host in hosts {
+                    app.kept_kinds.insert((own.clone(), host), said.clone());
+                }
+                app.gateway_kinds.insert(own.clone(), said);
+                Ok(())
+            }
+        }
+    }
 }
 
 async fn keep_kinds(
@@ -152,32 +190,73 @@ async fn keep_kinds(
     Ok(())
 }
 
-/// The kinds of the metrics of each host.
-async fn kinds_of(
-    app: &ReceiverState,
-    sender: &Authenticated<'_>,
-    permits: &[Permit<Ingest>],
-    now: u64,
-) -> Result<Vec<Arc<MetricKinds>>, Rejection> {
-    let of_gateway = match sender.is_gateway() {
-        true => app.gateway_kinds.get(sender.own_name()),
-        false => None,
-    };
-    let kinds_of = async |permit: &Permit<Ingest>| {
-        let kinds = app.table.metric_kinds(permit.host());
-        let said = of_gateway.iter().flat_map(|said| said.exceptions());
-        Ok(match kinds.with(said) {
-            Some(more) => {
-                keep_kinds(app, sender, permit.host(), &more, now).await?;
-                Arc::new(more)
-            }
-            None => kinds,
+/// A request that was read.
+struct Decoded {
+    message: WriteRequest,
+    hosts: Vec<SeriesOfHost>,
+    kinds: KnownKinds,
+    until_answered: MemoryReservation,
+}
+
+/// What is to be stored, and the memory of the request until it is answered.
+type Submissions = (
+    Vec<HostSubmission>,
+    Vec<(NodeName, Arc<MetricKinds>)>,
+    MemoryReservation,
+);
+
+impl Decoded {
+    fn of(body: ReceivedBody, known: &KnownKinds, now: u64) -> Result<Self, Rejection> {
+        let message = message_of(&body)?;
+        let too_many = |detail: String| Rejection::from(Code::TooManyRecords).with_detail(detail);
+        let points_bytes = write::points_bytes(&message);
+        if points_bytes > UNPACKED_BYTES_MAX {
+            return Err(too_many(format!(
+                "samples with their labels are {points_bytes} bytes, at most {UNPACKED_BYTES_MAX} may be"
+            )));
+        }
+        let said = metadata::kinds(&message.metadata);
+        let said = said.map_err(|error| too_many(error.to_string()))?;
+        Ok(Self {
+            hosts: write::hosts(&message).map_err(|errors| invalid(errors, now))?,
+            kinds: known.with(&said),
+            message,
+            until_answered: body.into_reservation(),
         })
-    };
-    join_all(permits.iter().map(kinds_of))
-        .await
-        .into_iter()
-        .collect()
+    }
+
+    fn submissions(
+        self,
+        app: &ReceiverState,
+        sender: &NodeName,
+        permits: &[Permit<Ingest>],
+        now: u64,
+    ) -> Result<Submissions, Rejection> {
+        let (mut submissions, mut news) = (Vec::with_capacity(permits.len()), Vec::new());
+        for (of_host, permit) in self.hosts.iter().zip(permits) {
+            let host = permit.host();
+            let kinds = match &self.kinds {
+                KnownKinds::OfNode(own, _) => own.clone(),
+                KnownKinds::OfGateway(said) => {
+                    let known = app.table.metric_kinds(host);
+                    let kept = app.kept_kinds.get(&(sender.clone(), host.clone()));
+                    let is_kept = kept.is_some_and(|kept| Arc::ptr_eq(&kept, said));
+                    match (!is_kept).then(|| known.with(said.iter())).flatten() {
+                        Some(more) => {
+                            let more = Arc::new(more);
+                            news.push((host.clone(), more.clone()));
+                            more
+                        }
+                        None => known,
+                    }
+                }
+            };
+            let points = write::points(&self.message, of_host, &kinds);
+            let points = points.map_err(|errors| invalid(errors, now))?;
+            submissions.push(HostSubmission::of(permit, &points, now));
+        }
+        Ok((submissions, news, self.until_answered))
+    }
 }
 
 fn message_of(body: &ReceivedBody) -> Result<WriteRequest, Rejection> {

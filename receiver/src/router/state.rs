@@ -17,7 +17,7 @@ use crate::health::HealthPolicy;
 use crate::history::Histories;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
-use crate::summarize::{MetricKinds, SummaryTable};
+use crate::summarize::{SaidKinds, SummaryTable};
 use crate::token::Tokens;
 use crate::view::FleetCache;
 
@@ -47,8 +47,10 @@ pub struct ReceiverState {
     pub(crate) fleet: FleetCache,
     /// When it was last written down that somebody reports a host.
     pub(crate) noted_reporters: Cache<(NodeName, SpiffeId), u64>,
-    /// By gateway, what its metadata says of metrics: it names no hosts.
-    pub(crate) gateway_kinds: Cache<NodeName, Arc<MetricKinds>>,
+    /// By gateway, what its metadata has said.
+    pub(crate) gateway_kinds: Cache<NodeName, Arc<SaidKinds>>,
+    /// By gateway and host, what of it is known to be kept with the host.
+    pub(crate) kept_kinds: Cache<(NodeName, NodeName), Arc<SaidKinds>>,
     /// Permits for event streams.
     pub(crate) event_streams: Arc<Semaphore>,
     /// Counts.

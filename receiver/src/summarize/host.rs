@@ -180,7 +180,10 @@ impl HostSummaries {
         let mut samples = 0;
         let mut newest = 0;
         for series in self.series.values_mut() {
+            let had_point = series.last_point().is_some();
             samples += series.cut(from);
+            // One without an interval is in the store all the same.
+            self.is_truncated |= had_point && series.last_point().is_none();
             series.mark_all();
             newest = newest.max(series.newest_end());
         }

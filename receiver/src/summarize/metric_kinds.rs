@@ -56,29 +56,73 @@ impl MetricKinds {
     /// With what is said of these metrics, each of which is a name; `None` if that is nothing new.
     /// Past what a document holds the rest is left out: names decide then.
     #[must_use]
-    pub fn with(&self, said: impl IntoIterator<Item = (String, PointKind)>) -> Option<Self> {
+    pub fn with<'m>(
+        &self,
+        said: impl Iterator<Item = (&'m str, PointKind)> + Clone,
+    ) -> Option<Self> {
+        let is_new = |(metric, kind): (&str, PointKind)| self.of(metric) != kind;
+        // Usually nothing is.
+        if !said.clone().any(is_new) {
+            return None;
+        }
         let mut next = self.clone();
         let mut bytes: usize = next.0.keys().map(|metric| line_bytes(metric)).sum();
         for (metric, kind) in said {
-            if kind == by_name(&metric) {
-                bytes -= next.0.remove(&metric).map_or(0, |_| line_bytes(&metric));
+            if kind == by_name(metric) {
+                bytes -= next.0.remove(metric).map_or(0, |_| line_bytes(metric));
                 continue;
             }
-            if let Some(known) = next.0.get_mut(&metric) {
+            if let Some(known) = next.0.get_mut(metric) {
                 *known = kind;
                 continue;
             }
-            if bytes + line_bytes(&metric) <= DOCUMENT_BYTES_MAX {
-                bytes += line_bytes(&metric);
-                next.0.insert(metric, kind);
+            if bytes + line_bytes(metric) <= DOCUMENT_BYTES_MAX {
+                bytes += line_bytes(metric);
+                next.0.insert(metric.to_owned(), kind);
+            }
+        }
+        (next != *self).then_some(next)
+    }
+}
+
+/// Most metrics of a gateway that are remembered.
+const SAID_MAX: usize = 10_000;
+
+/// What a gateway's metadata has said of metrics. It names no hosts, and holds for all of them: also
+/// what names say, as a host may have been told otherwise before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SaidKinds(BTreeMap<String, PointKind>);
+
+impl SaidKinds {
+    /// With more; `None` if that is nothing new. Past the limit the rest is left out.
+    #[must_use]
+    pub fn with(&self, said: &[(String, PointKind)]) -> Option<Self> {
+        let is_new = |(metric, kind): &(String, PointKind)| self.0.get(metric) != Some(kind);
+        if !said.iter().any(is_new) {
+            return None;
+        }
+        let mut next = self.clone();
+        for (metric, kind) in said {
+            if next.0.len() < SAID_MAX || next.0.contains_key(metric) {
+                next.0.insert(metric.clone(), *kind);
             }
         }
         (next != *self).then_some(next)
     }
 
-    /// Each metric of which metadata says otherwise.
-    pub fn exceptions(&self) -> impl Iterator<Item = (String, PointKind)> {
-        self.0.iter().map(|(metric, kind)| (metric.clone(), *kind))
+    /// Each metric, and what it is.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, PointKind)> + Clone {
+        self.0.iter().map(|(metric, kind)| (metric.as_str(), *kind))
+    }
+
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -111,7 +155,7 @@ mod tests {
         ] {
             assert_eq!(none.of(metric), kind, "{metric}");
         }
-        let said = |metric: &str, kind| [(metric.to_owned(), kind)];
+        let said = |metric: &'static str, kind| std::iter::once((metric, kind));
         let kinds = none.with(said("node_forks", Counter)).unwrap();
         let kinds = kinds.with(said("partition_count", Gauge)).unwrap();
         assert_eq!(kinds.of("node_forks"), Counter);
@@ -133,15 +177,39 @@ mod tests {
 
     #[test]
     fn a_document_has_a_maximum_size() {
-        let metric = |at| (format!("{}{at}", "m".repeat(200)), PointKind::Counter);
+        let metrics: Vec<_> = (0..1_000)
+            .map(|at| format!("{}{at}", "m".repeat(200)))
+            .collect();
+        let metric = |at: usize| (metrics[at].as_str(), PointKind::Counter);
         let kinds = MetricKinds::default().with((0..1_000).map(metric)).unwrap();
         assert!(kinds.write().len() <= DOCUMENT_BYTES_MAX);
         assert!(kinds.write().len() > DOCUMENT_BYTES_MAX - 300);
         // What is known may change, and what goes makes room.
-        let first = || "m".repeat(200) + "0";
-        let less = kinds.with([(first(), PointKind::Gauge)]).unwrap();
+        let only = std::iter::once;
+        let less = kinds.with(only((metric(0).0, PointKind::Gauge))).unwrap();
         assert!(less.write().len() < kinds.write().len());
-        assert!(less.with([metric(999)]).is_some());
-        assert_eq!(kinds.with([metric(999)]), None);
+        assert!(less.with(only(metric(999))).is_some());
+        assert_eq!(kinds.with(only(metric(999))), None);
+    }
+
+    /// Regression: a gateway's correction of what it had said never came to its hosts.
+    #[test]
+    fn a_gateway_remembers_also_what_names_say() {
+        use PointKind::{Counter, Gauge};
+        let say = |of: &SaidKinds, metric: &str, kind| of.with(&[(metric.to_owned(), kind)]);
+        let first = say(&SaidKinds::default(), "forks", Counter).unwrap();
+        assert_eq!(say(&first, "forks", Counter), None);
+        let of_host = MetricKinds::default().with(first.iter()).unwrap();
+        assert_eq!(of_host.of("forks"), Counter);
+        let second = say(&first, "forks", Gauge).unwrap();
+        let of_host = of_host.with(second.iter()).unwrap();
+        assert_eq!((of_host.of("forks"), of_host.write().len()), (Gauge, 0));
+        let many: Vec<_> = (0..SAID_MAX + 5)
+            .map(|at| (format!("m{at}"), Gauge))
+            .collect();
+        let full = second.with(&many).unwrap();
+        assert_eq!(full.len(), SAID_MAX);
+        assert!(say(&full, "forks", Counter).is_some());
+        assert_eq!(say(&full, "other", Counter), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Metrics as they come over the wire: whose they are, what they become, and what is refused.
 
 use std::io::Write as _;
+use std::num::NonZeroU32;
 
 use lizmon_protocol::name::Role;
 use lizmon_receiver::otlp::OtlpEncoding;
@@ -219,11 +220,6 @@ async fn what_is_left_out_is_named() {
 async fn forms_of_bodies() {
     let world = World::start_with(|config| config.host_series_max = 30).await;
     let (web, reader) = (world.node("web1"), world.reader());
-    let gzip = |body: &[u8]| {
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(body).unwrap();
-        packed.finish().unwrap()
-    };
     let mut expected = Vec::new();
     let mut resources = |name: &str| {
         expected.push((name.to_owned(), 1, 1.0));
@@ -334,4 +330,65 @@ async fn forms_of_bodies() {
     expected.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!(stored(&world, &reader, "web1").await, expected);
     world.healthy().await;
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(body).unwrap();
+    packed.finish().unwrap()
+}
+
+/// A few kilobytes of gzip whose points are all left out were work for nothing: the rate limit did not
+/// count them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_out_counts_against_the_rate() {
+    let world = World::start_with(|config| {
+        config.limits.records_per_second_max = NonZeroU32::MIN;
+    })
+    .await;
+    let (web, reader) = (world.node("web1"), world.reader());
+    let metrics = gauge(&world, &"m".repeat(6 << 20), 1.0);
+    let resources = json!([of_resource(&[("host.name", "web1")], &metrics)]);
+    let [(content_type, body), _] = encoded(&resources);
+    let packed = gzip(&body);
+    let headers = [content_type, ("content-encoding", "gzip")];
+    let token = world.token(&web).await;
+    let mut answered = 0;
+    let refused = loop {
+        let got = post_with(&world, &web, (&token, &headers), packed.clone()).await;
+        if got.status != 200 {
+            break got;
+        }
+        answered += 1;
+        assert!(answered <= 6, "it costs nothing");
+    };
+    refused.refused("rate_limited", "over the limit");
+    // Of a million records each takes 196,608 for its bytes, and the sixth is the one too many.
+    assert_eq!(answered, 6);
+    assert_eq!(stored(&world, &reader, "web1").await, []);
+}
+
+/// A message names a metric once, and its series have that name at each of their values.
+#[tokio::test(flavor = "multi_thread")]
+async fn points_that_become_too_many_bytes_are_refused() {
+    let world = World::start().await;
+    let (web, reader) = (world.node("web1"), world.reader());
+    let points = (0..9_000_u64).map(|at| {
+        let nanos = world.clock.now() * 1_000_000_000 - at * 1_000_000;
+        json!({"timeUnixNano": nanos.to_string(), "asInt": "1"})
+    });
+    let points: Value = points.collect();
+    let of = |name: &str| {
+        let metrics = json!([{"name": name, "gauge": {"dataPoints": points}}]);
+        json!([of_resource(&[("host.name", "web1")], &metrics)])
+    };
+    for (content_type, body) in encoded(&of(&"m".repeat(1_000))) {
+        let headers = [content_type, ("content-encoding", "gzip")];
+        let refused = post(&world, &web, &headers, gzip(&body)).await;
+        let problem = refused.refused("too_many_records", "9,000 points of a long name");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("send fewer points at once"), "{detail}");
+    }
+    assert_eq!(stored(&world, &reader, "web1").await, []);
+    assert_eq!(send(&world, &web, &of("m")).await, json!({}));
 }

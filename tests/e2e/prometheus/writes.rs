@@ -369,6 +369,32 @@ async fn writes_that_are_not_understood() {
         let refused = post_with(&world, &web, &token, &HEADERS, body).await;
         refused.refused(code, story);
     }
+    // What is small as it comes and large as it is stored, and what only takes time.
+    let label = "x".repeat(900);
+    let many = request(&world, &[(&[("__name__", &label), ("host", "web1")], &[])]);
+    let mut many = many;
+    many.timeseries[0].samples = vec![message.timeseries[0].samples[0]; 10_000];
+    let hosts = (0..2_001).map(|at| format!("web{at}"));
+    let of_hosts: Vec<_> = hosts
+        .map(|host| series((&[("__name__", "up"), ("host", &host)], &[(0, 1.0)]), 9))
+        .collect();
+    let metadata = MetricMetadata {
+        r#type: MetricType::Histogram.into(),
+        metric_family_name: "h".to_owned(),
+        ..MetricMetadata::default()
+    };
+    for (story, timeseries, metadata) in [
+        ("a long label 10,000 times", many.timeseries, vec![]),
+        ("2,001 hosts", of_hosts, vec![]),
+        ("20,001 metrics", vec![], vec![metadata; 20_001]),
+    ] {
+        let sent = WriteRequest {
+            timeseries,
+            metadata,
+        };
+        let refused = write(&world, &web, &sent).await;
+        refused.refused("too_many_records", story);
+    }
     // Nothing is asked for by an empty message, and an example is passed over, and counted.
     write(&world, &web, &WriteRequest::default())
         .await
@@ -423,6 +449,28 @@ async fn metadata_says_what_names_do_not() {
         ];
         assert_eq!(stored_sums(&world, &reader, host).await, expected, "{host}");
     }
+    // A correction comes to the hosts of a gateway as well.
+    write(&world, &gateway, &says("forks", MetricType::Gauge))
+        .await
+        .no_content("metadata");
+    world.clock.advance(10);
+    let forks: Series<'_> = (&[("__name__", "forks"), ("host", "web2")], &[(0, 130.0)]);
+    let mut refused = request(
+        &world,
+        &[
+            forks,
+            (&[("__name__", "x"), ("host", "web3")], &[(0, f64::NAN)]),
+        ],
+    );
+    write(&world, &gateway, &refused)
+        .await
+        .refused("invalid_values", "NaN");
+    refused.timeseries.truncate(1);
+    write(&world, &gateway, &refused).await.no_content("web2");
+    let found = stored_sums(&world, &reader, "web2").await;
+    assert_eq!(found[1].0, "forks");
+    assert_eq!(found[1].1, 2);
+    assert!((found[1].2 - 132.0).abs() < 0.02, "{found:?}");
     // Metadata alone makes no host.
     let silent = world.node("db1");
     write(&world, &silent, &says("forks", MetricType::Counter))

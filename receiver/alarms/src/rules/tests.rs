@@ -253,6 +253,21 @@ url = "https://user:SECRET@am.example"
     assert!(!format!("{rules:?}").contains("SECRET"), "{rules:?}");
 }
 
+/// docs/prometheus.md has a rule for what Prometheus cannot scrape.
+#[test]
+fn the_rule_for_prometheus_is_one() {
+    let page = include_str!("../../../../docs/prometheus.md");
+    let (_, text) = page.split_once("```toml\n").unwrap();
+    let (text, _) = text.split_once("```").unwrap();
+    let rules = read(text).unwrap();
+    let rule = rules.rules.iter().find(|rule| rule.name == "not-scraped");
+    let RuleKind::Label(of_label) = &rule.unwrap().kind else {
+        panic!("{rule:?}");
+    };
+    assert!(of_label.labels.matches(r#"up{job="node"}"#));
+    assert!(!of_label.labels.matches("uptime"));
+}
+
 /// docs/alarms.md shows the built-in rules as they are, and names every key.
 #[test]
 fn the_page_says_what_there_is() {

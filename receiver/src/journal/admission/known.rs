@@ -111,10 +111,13 @@ impl<'a> Known<'a> {
         waiting.or_else(|| Some(&self.stored(producer)?.dropped))
     }
 
-    pub(super) fn has_label(self, label: &str) -> bool {
-        let is_stored = |host: &HostSummaries| host.series.contains_key(label);
-        let waits =
-            |pending: &Pending| pending.labels.contains(label) || pending.series.contains(label);
+    /// Whether a sample of this label makes no series, or a point of it no series of points: one of
+    /// samples that gets a point becomes one.
+    pub(super) fn has_label(self, label: &str, of_points: bool) -> bool {
+        let is_stored = |host: &HostSummaries| is_one(host, label, of_points);
+        let waits = |pending: &Pending| {
+            pending.series.contains(label) || !of_points && pending.labels.contains(label)
+        };
         self.host.is_some_and(is_stored) || self.pending.is_some_and(waits)
     }
 
@@ -132,7 +135,7 @@ impl<'a> Known<'a> {
                 false => &pending.labels,
             });
         let is_new = |label: &&String| {
-            let is_stored = |host: &HostSummaries| host.series.contains_key(label.as_str());
+            let is_stored = |host: &HostSummaries| is_one(host, label, of_points);
             !self.host.is_some_and(is_stored)
         };
         stored + waiting.filter(is_new).count()
@@ -143,4 +146,10 @@ impl<'a> Known<'a> {
         let waiting = self.pending.into_iter().flat_map(|p| p.numbers.keys());
         stored + waiting.filter(|id| self.stored(id).is_none()).count()
     }
+}
+
+/// Whether a host has a series with this label, and if that is asked for one of points.
+fn is_one(host: &HostSummaries, label: &str, of_points: bool) -> bool {
+    let series = host.series.get(label);
+    series.is_some_and(|series| !of_points || series.last_point().is_some())
 }

@@ -211,6 +211,106 @@ fn a_host_has_so_many_series_of_points_beside_its_labels() {
     assert!(take(&mut receiver, &more).is_err());
 }
 
+/// Regression: labels of samples that got points were labels of neither, so a host could have any
+/// number of them.
+#[test]
+fn a_label_of_samples_that_gets_a_point_counts_as_a_series() {
+    let disk = MemoryDisk::default();
+    let mut receiver = committer(&disk);
+    receiver.summarizer().table().limit_host_series(3);
+    let gauges = |labels: &[&str], at| {
+        let values: Vec<_> = labels.iter().map(|label| (*label, 1.0)).collect();
+        points_of("web1", &[(at, PointKind::Gauge, &values)])
+    };
+    let samples = keyed(producer(1), &[(1, NOW)], &labels(0..HOST_LABELS_MAX));
+    assert_eq!(take(&mut receiver, &samples).unwrap().accepted, 1);
+    assert!(take(&mut receiver, &gauges(&["l0", "l1", "l2", "l3"], 0)).is_err());
+    assert_eq!(
+        take(&mut receiver, &gauges(&["l0", "l1", "l2"], 0))
+            .unwrap()
+            .accepted,
+        3
+    );
+    assert!(take(&mut receiver, &gauges(&["l3"], 1)).is_err());
+    // In a group as well.
+    receiver.summarizer().table().limit_host_series(4);
+    let group = [gauges(&["l3"], 2), gauges(&["l4"], 2)];
+    let requests = group.iter().map(|submission| (submission, NOW));
+    let answers = receiver.take(requests, ClockReading::of_one(NOW));
+    let is_taken: Vec<_> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(is_taken, [true, false]);
+    // A sample of a series of points makes none.
+    let again = keyed(producer(1), &[(2, NOW)], &["l0".to_owned()]);
+    assert_eq!(take(&mut receiver, &again).unwrap().accepted, 1);
+}
+
+/// Regression: points from a wrong clock, which was set right, hid those that came then: they were
+/// taken for duplicates, and acknowledged.
+#[test]
+fn points_behind_one_that_is_ahead_of_the_clock_are_not_lost() {
+    const AHEAD: u64 = 1_200;
+    let disk = MemoryDisk::default();
+    let mut receiver = committer(&disk);
+    let mut monotonic = NOW;
+    let mut at = |wall: u64, passed: u64| {
+        monotonic += passed;
+        ClockReading {
+            monotonic,
+            ..ClockReading::of_one(wall)
+        }
+    };
+    let counter = |secs: u64| {
+        points_of(
+            "web1",
+            &[(
+                secs * 1_000,
+                PointKind::Counter,
+                &[("requests_total", secs as f64)],
+            )],
+        )
+    };
+    let send = |receiver: &mut Committer, secs: u64, reading: ClockReading| {
+        let sent = counter(secs);
+        let answers = receiver.take(std::iter::once((&sent, reading.wall)), reading);
+        answers
+            .into_iter()
+            .next()
+            .unwrap()
+            .map(|answer| (answer.accepted, answer.duplicate))
+    };
+    // All is ahead, for long enough that the clock is taken for right.
+    (0..400).for_each(|_| _ = receiver.maintain(at(NOW + AHEAD, 1)));
+    assert_eq!(
+        send(&mut receiver, AHEAD, at(NOW + AHEAD, 1)).unwrap(),
+        (1, 0)
+    );
+    // The clock is set right.
+    let refused = send(&mut receiver, 10, at(NOW + 10, 10)).unwrap_err();
+    let is_unsteady = matches!(
+        refused,
+        SubmitError::Refused(AdmissionError::ClockUnsteady { .. })
+    );
+    assert!(is_unsteady, "{refused:?}");
+    // Once it is known to be, what was ahead goes, and is not there after a restart either.
+    (0..400).for_each(|secs| _ = receiver.maintain(at(NOW + 10 + secs, 1)));
+    let other = points_of("web1", &[(410_000, PointKind::Gauge, &[("up", 1.0)])]);
+    let reading = at(NOW + 411, 1);
+    let answers = receiver.take(std::iter::once((&other, reading.wall)), reading);
+    assert_eq!(answers[0].as_ref().unwrap().accepted, 1);
+    receiver.finish().unwrap();
+    drop(receiver);
+    let mut receiver = committer(&disk);
+    for secs in [411, 412] {
+        let reading = ClockReading::of_one(NOW + secs + 1);
+        assert_eq!(send(&mut receiver, secs, reading).unwrap(), (1, 0));
+    }
+    let sums = summed(&receiver, "web1");
+    assert_eq!(
+        (sums["requests_total"].count, sums["requests_total"].sum),
+        (1, 1.0)
+    );
+}
+
 /// A gateway's request is taken for all of its hosts or for none.
 #[test]
 fn several_hosts_are_checked_together() {
