@@ -167,7 +167,7 @@ impl KnownKinds {
             Self::OfNode(_, false) => Ok(()),
             Self::OfGateway(said) => {
                 for host in hosts {
-                    app.kept_kinds.insert((own.clone(), host), said.clone());
+                    app.kept_kinds.insert((own.clone(), host), said.digest());
                 }
                 app.gateway_kinds.insert(own.clone(), said);
                 Ok(())
@@ -240,7 +240,7 @@ impl Decoded {
                 KnownKinds::OfGateway(said) => {
                     let known = app.table.metric_kinds(host);
                     let kept = app.kept_kinds.get(&(sender.clone(), host.clone()));
-                    let is_kept = kept.is_some_and(|kept| Arc::ptr_eq(&kept, said));
+                    let is_kept = kept == Some(said.digest());
                     match (!is_kept).then(|| known.with(said.iter())).flatten() {
                         Some(more) => {
                             let more = Arc::new(more);

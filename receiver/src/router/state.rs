@@ -49,8 +49,8 @@ pub struct ReceiverState {
     pub(crate) noted_reporters: Cache<(NodeName, SpiffeId), u64>,
     /// By gateway, what its metadata has said.
     pub(crate) gateway_kinds: Cache<NodeName, Arc<SaidKinds>>,
-    /// By gateway and host, what of it is known to be kept with the host.
-    pub(crate) kept_kinds: Cache<(NodeName, NodeName), Arc<SaidKinds>>,
+    /// By gateway and host, the digest of what of it is known to be kept with the host.
+    pub(crate) kept_kinds: Cache<(NodeName, NodeName), u64>,
     /// Permits for event streams.
     pub(crate) event_streams: Arc<Semaphore>,
     /// Counts.

@@ -10,6 +10,7 @@
 //! <https://prometheus.io/docs/practices/naming/>
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use lizmon_summary::PointKind;
 
@@ -91,38 +92,51 @@ const SAID_MAX: usize = 10_000;
 /// What a gateway's metadata has said of metrics. It names no hosts, and holds for all of them: also
 /// what names say, as a host may have been told otherwise before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SaidKinds(BTreeMap<String, PointKind>);
+pub struct SaidKinds {
+    kinds: BTreeMap<String, PointKind>,
+    digest: u64,
+}
 
 impl SaidKinds {
     /// With more; `None` if that is nothing new. Past the limit the rest is left out.
     #[must_use]
     pub fn with(&self, said: &[(String, PointKind)]) -> Option<Self> {
-        let is_new = |(metric, kind): &(String, PointKind)| self.0.get(metric) != Some(kind);
+        let is_new = |(metric, kind): &(String, PointKind)| self.kinds.get(metric) != Some(kind);
         if !said.iter().any(is_new) {
             return None;
         }
         let mut next = self.clone();
         for (metric, kind) in said {
-            if next.0.len() < SAID_MAX || next.0.contains_key(metric) {
-                next.0.insert(metric.clone(), *kind);
+            if next.kinds.len() < SAID_MAX || next.kinds.contains_key(metric) {
+                next.kinds.insert(metric.clone(), *kind);
             }
         }
+        let mut hasher = DefaultHasher::new();
+        next.kinds.hash(&mut hasher);
+        next.digest = hasher.finish();
         (next != *self).then_some(next)
+    }
+
+    /// What it is remembered by where it was kept: a copy for each host would be large.
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// Each metric, and what it is.
     pub fn iter(&self) -> impl Iterator<Item = (&str, PointKind)> + Clone {
-        self.0.iter().map(|(metric, kind)| (metric.as_str(), *kind))
+        self.kinds
+            .iter()
+            .map(|(metric, kind)| (metric.as_str(), *kind))
     }
 
     /// How many they are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.kinds.len()
     }
 
     /// Whether nothing was said.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kinds.is_empty()
     }
 }
 
@@ -204,6 +218,9 @@ mod tests {
         let second = say(&first, "forks", Gauge).unwrap();
         let of_host = of_host.with(second.iter()).unwrap();
         assert_eq!((of_host.of("forks"), of_host.write().len()), (Gauge, 0));
+        assert_ne!(first.digest(), second.digest());
+        let back = say(&second, "forks", Counter).unwrap();
+        assert_eq!(back.digest(), first.digest());
         let many: Vec<_> = (0..SAID_MAX + 5)
             .map(|at| (format!("m{at}"), Gauge))
             .collect();
